@@ -1,0 +1,360 @@
+"""Schemas and handlers → generic handlers → Routes, and the router that reads them.
+
+Every service becomes what ``grpc.method_handlers_generic_handler`` makes. grpcio would try a list
+of those one after the other on each call; the router in front finds the one by the path, in one
+dict, whatever their number. Routes are an immutable snapshot: the router reads it once a call, so
+replacing it replaces everything for calls that start later and nothing for calls under way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from dynserve.errors import BindError, SymbolError, did_you_mean, nearest
+from dynserve.handlers import make_method_handler, shape_of
+from dynserve.method import Kind, MethodInfo, ServiceInfo
+from dynserve.schema import Schema
+from dynserve.service import Registration, Registry, own_name, place_of
+from dynserve.status import ErrorRules
+
+__all__ = ["BoundService", "Router", "Routes", "Unit", "bind"]
+
+
+_MAX_PATH = 256  # characters of an unknown path that are looked at, remembered and echoed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """What is bound together: one schema, and handlers for methods in it.
+
+    A registry that is no ``Service`` holds handlers for any service, and the general fallback.
+    """
+
+    schema: Schema
+    registries: Sequence[Registry]
+    rules: ErrorRules = field(default_factory=ErrorRules)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundService:
+    """A service of the snapshot.
+
+    ``handlers`` maps the methods that have a handler to the place of it.
+    """
+
+    name: str
+    schema: Schema
+    handlers: Mapping[str, str]
+
+    @property
+    def holes(self) -> tuple[str, ...]:
+        """The names of the methods without a handler."""
+        return tuple(m for m in self.schema.method_kinds(self.name) if m not in self.handlers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routes:
+    """An immutable snapshot of everything that is served.
+
+    ``services`` are sorted by name: those that the sources declare, and those that have handlers.
+    """
+
+    services: Mapping[str, BoundService]
+    table: Mapping[str, grpc.GenericRpcHandler] = field(repr=False)
+    unknown: Callable[[str], str] = field(repr=False)
+    late: Callable[[str], grpc.GenericRpcHandler | None] = field(repr=False)
+
+    @property
+    def holes(self) -> list[str]:
+        """The methods without a handler, as ``pkg.Service/Method``."""
+        return [f"{s.name}/{method}" for s in self.services.values() for method in s.holes]
+
+    @property
+    def schemas(self) -> list[Schema]:
+        """The schemas that are served, each once."""
+        return list(dict.fromkeys(service.schema for service in self.services.values()))
+
+
+class Router(grpc.GenericRpcHandler):
+    """The one generic handler that an engine is given."""
+
+    def __init__(self, routes: Routes) -> None:
+        self.routes = routes
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        """The method handler for a path; for an unknown one, a handler that says what is near."""
+        path = handler_call_details.method
+        routes = self.routes  # once: the whole call is served from this snapshot
+        generic = routes.table.get(path) or routes.late(path)
+        if generic is None:
+            return _refusal(routes.unknown(path[:_MAX_PATH]))
+        return generic.service(handler_call_details)
+
+
+def _refusal(message: str) -> grpc.RpcMethodHandler:
+    """Answers any call, of whatever kind, with UNIMPLEMENTED before it reads a request."""
+
+    async def refuse(_requests: Any, call: Any) -> None:
+        await call.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def bind(units: Iterable[Unit]) -> Routes:
+    """Fit the handlers of all units to their schemas.
+
+    Raises:
+        BindError: something does not fit; every problem found is in it.
+    """
+    binder = _Binder()
+    for unit in units:
+        binder.add(unit)
+    return binder.finish()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A registration whose method was found."""
+
+    method: MethodInfo
+    handler: Callable[..., Any]
+    where: str
+
+
+class _Binder:
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.table: dict[str, grpc.GenericRpcHandler] = {}
+        self.services: dict[str, BoundService] = {}
+        self.fallbacks: dict[str, Callable[[str], grpc.GenericRpcHandler | None]] = {}
+
+    def add(self, unit: Unit) -> None:
+        entries = self._entries(unit)
+        fallbacks = {r.service_name: r.fallback_handler for r in unit.registries}
+        names = [*unit.schema.declared_services, *entries, *filter(None, fallbacks)]
+        for name in dict.fromkeys(names):
+            if name not in unit.schema.index.services:
+                self._service_of(unit.schema, name, "service")
+            elif name in self.services:
+                other = self.services[name].schema
+                self.problems.append(
+                    f"service {name!r} is in two schemas: {other.label} and {unit.schema.label}"
+                )
+            else:
+                fallback = fallbacks.get(name) or fallbacks.get(None)
+                self._add_service(unit, name, entries.get(name, {}), fallback)
+
+    def finish(self) -> Routes:
+        if self.problems:
+            raise BindError(self.problems)
+        services = dict(sorted(self.services.items()))
+        return Routes(
+            services=services,
+            table=self.table,
+            unknown=functools.lru_cache(1024)(functools.partial(_explain_unknown, services)),
+            late=_late(self.fallbacks),
+        )
+
+    # ---- which method a registration means
+
+    def _entries(self, unit: Unit) -> dict[str, dict[str, _Entry]]:
+        """service → method → handler, problems noted."""
+        entries: dict[str, dict[str, _Entry]] = {}
+        for registry in unit.registries:
+            for registration in registry.registrations:
+                method = self._method_of(unit.schema, registration)
+                if method is not None:
+                    self._enter(entries, method, registration.handler, registration.where)
+            for servicer in registry.servicers:
+                self._enter_servicer(entries, unit.schema, servicer, registry.service_name or "")
+        return entries
+
+    def _enter(
+        self,
+        entries: dict[str, dict[str, _Entry]],
+        method: MethodInfo,
+        handler: Callable[..., Any],
+        where: str,
+    ) -> None:
+        methods = entries.setdefault(method.service, {})
+        if method.name in methods:
+            known = methods[method.name].where
+            self.problems.append(f"{method} has two handlers: {known} and {where}")
+        else:
+            methods[method.name] = _Entry(method, handler, where)
+
+    def _enter_servicer(
+        self,
+        entries: dict[str, dict[str, _Entry]],
+        schema: Schema,
+        servicer: object,
+        name: str,
+    ) -> None:
+        info = self._service_of(schema, name, f"servicer {type(servicer).__name__}")
+        if info is None:
+            return
+        found = False
+        for method in info.methods.values():
+            handler = getattr(servicer, method.name, None)
+            if handler is None:
+                handler = getattr(servicer, _snake(method.name), None)
+            if handler is not None:
+                found = True
+                self._enter(entries, method, handler, place_of(handler))
+        if not found:
+            wanted = ", ".join(info.methods)
+            self.problems.append(
+                f"servicer {type(servicer).__name__} has none of the methods of {name}: {wanted}"
+            )
+
+    def _method_of(self, schema: Schema, registration: Registration) -> MethodInfo | None:
+        info = None
+        if registration.service is not None:
+            info = self._service_of(schema, registration.service, registration.where)
+            if info is None:
+                return None
+        method = self._find(schema, info, registration)
+        if method is not None and registration.kind not in (None, method.kind):
+            self.problems.append(
+                f"{registration.where} is registered as {registration.kind}, but {method} is"
+                f" {method.kind}; use @{method.kind.name.lower()} or @rpc"
+            )
+            return None
+        return method
+
+    def _service_of(self, schema: Schema, name: str, where: str) -> ServiceInfo | None:
+        try:
+            return schema.service(name)
+        except SymbolError as error:
+            self.problems.append(f"{where}: {error}")
+            return None
+
+    def _find(
+        self, schema: Schema, info: ServiceInfo | None, registration: Registration
+    ) -> MethodInfo | None:
+        """The method by its name, or by the handler's own; in one service, or in all declared."""
+        wanted = registration.method or own_name(registration.handler) or ""
+        exact = registration.method is not None
+        services = [info.name] if info else schema.declared_services
+        every = [(s, m) for s in services for m in schema.method_kinds(s)]
+        found = [(s, m) for s, m in every if m == wanted]
+        if not found and not exact:
+            found = [(s, m) for s, m in every if _plain(m) == _plain(wanted)]
+        if len(found) == 1:
+            service, method = found[0]
+            return schema.service(service).methods[method]
+        where = registration.where
+        if found:
+            listed = ", ".join(f"'{s}/{m}'" for s, m in found)
+            self.problems.append(f"{where}: {wanted!r} is ambiguous; name one of {listed}")
+            return None
+        names = {m: None for _, m in every}
+        near = did_you_mean(wanted if exact else _camel(wanted), names)
+        of = f"service {info.name!r}" if info else "any service of the schema"
+        if not exact and not near and names:
+            near = f"; name the method, one of {', '.join(list(names)[:8])}"
+        self.problems.append(f"{where}: no method {wanted!r} in {of}{near}")
+        return None
+
+    # ---- one service
+
+    def _add_service(
+        self,
+        unit: Unit,
+        name: str,
+        entries: Mapping[str, _Entry],
+        fallback: Registration | None,
+    ) -> None:
+        methods: dict[str, grpc.RpcMethodHandler] = {}
+        for entry in entries.values():
+            try:
+                methods[entry.method.name] = make_method_handler(
+                    entry.method, entry.handler, unit.schema, unit.rules
+                )
+            except TypeError as error:
+                self.problems.append(f"{entry.where} {error}")
+        handlers = {entry.method.name: entry.where for entry in entries.values()}
+        if fallback is not None:
+            handlers |= self._add_fallback(unit, name, handlers, fallback)
+        self.services[name] = BoundService(name, unit.schema, handlers)
+        if methods:
+            generic = grpc.method_handlers_generic_handler(name, methods)
+            self.table |= {f"/{name}/{method}": generic for method in methods}
+
+    def _add_fallback(
+        self, unit: Unit, name: str, handled: Mapping[str, str], fallback: Registration
+    ) -> dict[str, str]:
+        try:
+            shape = shape_of(fallback.handler)
+        except TypeError as error:
+            self.problems.append(f"{fallback.where} {error}")
+            return {}
+        kinds = unit.schema.method_kinds(name)
+        served = {
+            method: fallback.where
+            for method, kind in kinds.items()
+            if method not in handled and (kind.response_streaming or not shape.is_generator)
+        }
+
+        def build(method: str) -> grpc.GenericRpcHandler | None:
+            if method not in served:
+                return None
+            info = unit.schema.service(name).methods[method]
+            handler = make_method_handler(
+                info, fallback.handler, unit.schema, unit.rules
+            )
+            return grpc.method_handlers_generic_handler(name, {method: handler})
+
+        self.fallbacks[name] = build
+        return served
+
+
+def _late(
+    fallbacks: Mapping[str, Callable[[str], grpc.GenericRpcHandler | None]],
+) -> Callable[[str], grpc.GenericRpcHandler | None]:
+    """Binds a method that a fallback serves when it is first called: there may be thousands."""
+    bound: dict[str, grpc.GenericRpcHandler] = {}
+
+    def late(path: str) -> grpc.GenericRpcHandler | None:
+        generic = bound.get(path)
+        if generic is None:
+            service, _, method = path.removeprefix("/").rpartition("/")
+            build = fallbacks.get(service)
+            generic = build(method) if build is not None else None
+            if generic is not None:
+                bound[path] = generic
+        return generic
+
+    return late
+
+
+def _explain_unknown(services: Mapping[str, BoundService], path: str) -> str:
+    service, _, method = path.removeprefix("/").rpartition("/")
+    bound = services.get(service)
+    if bound is None:
+        near = " or ".join(map(repr, nearest(service, services)))
+        return f"unknown service {service!r}" + (f"; did you mean {near}?" if near else "")
+    names = bound.schema.method_kinds(service)
+    if method in names:
+        return f"method {service}/{method} is not implemented on this server"
+    return f"unknown method {method!r} of service {service!r}{did_you_mean(method, names)}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _snake(name: str) -> str:
+    words = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+    return words.lstrip("_")
+
+
+def _camel(name: str) -> str:
+    return "".join(word[:1].upper() + word[1:] for word in name.split("_"))

@@ -1,0 +1,245 @@
+"""Every exception of dynserve that is not an RPC status; whose fault it is, is its class.
+
+The fields of an error are data; its text is made in ``__str__``. ``exit_code`` is what the command
+line returns for it: 2 where the user's words to the command were wrong, 1 for everything else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "AddressError",
+    "BindError",
+    "CompileError",
+    "CompilerError",
+    "DescriptorError",
+    "Diagnostic",
+    "DynserveError",
+    "MessageError",
+    "PluginError",
+    "SourceError",
+    "SymbolError",
+    "TargetError",
+    "UnhandledMethodsError",
+]
+
+_MAX_CANDIDATES = 200
+_MAX_NAME = 200
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like ``name``, best first.
+
+    A name whose last component is the same but for case comes before one that is only spelled
+    alike. The work is bounded whatever the peer sends: names are cut to 200 characters and at most
+    200 candidates are compared letter by letter.
+    """
+    name = name[:_MAX_NAME]
+    names = list(candidates)
+    last = _last_component(name)
+    same = [other for other in names if _last_component(other) == last][:count]
+    close = (other for other in names if abs(len(other) - len(name)) <= max(4, len(name) // 3))
+    limited = [other for other, _ in zip(close, range(_MAX_CANDIDATES), strict=False)]
+    alike = difflib.get_close_matches(name, limited, n=count, cutoff=0.6)
+    return list(dict.fromkeys([*same, *alike]))[:count]
+
+
+def _last_component(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``"; did you mean 'a' or 'b'?"``, or nothing where no name is near."""
+    names = nearest(name, candidates)
+    return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+class DynserveError(Exception):
+    """Base of every error that dynserve raises itself."""
+
+    exit_code = 1
+
+
+class TargetError(DynserveError):
+    """What was named to be loaded as a plugin is not there."""
+
+    exit_code = 2
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(target, problem)
+        self.target = target
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.problem}"
+
+
+class PluginError(DynserveError):
+    """A plugin was found, but importing it raised; ``__cause__`` is its own exception."""
+
+    def __init__(self, target: str, problem: str, hint: str = "") -> None:
+        super().__init__(target, problem, hint)
+        self.target = target
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.problem}" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class SourceError(DynserveError):
+    """A schema source cannot be read: it is missing, empty, or not what its name says."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source = source
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.problem}"
+
+
+class DescriptorError(DynserveError):
+    """A descriptor set is damaged, incomplete or contradicts itself."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source = source
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing that protoc said about a source file.
+
+    ``line`` and ``column`` count from 1 and are 0 where protoc gave none; ``source_line`` is the
+    text of that line, empty where it is unknown.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    source_line: str = ""
+    hint: str = ""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the file compiles all the same."""
+        return self.message.startswith("warning: ")
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        lines = [f"{place}: {self.message}"]
+        if self.source_line:
+            number = str(self.line)
+            before = self.source_line[: self.column - 1]
+            padding = "".join("\t" if char == "\t" else " " for char in before)
+            lines.append(f"  {number} | {self.source_line}")
+            lines.append(f"  {' ' * len(number)} | {padding}^")
+        if self.hint:
+            lines += [f"  {line}" for line in self.hint.splitlines()]
+        return "\n".join(lines)
+
+
+class CompileError(DynserveError):
+    """.proto files with errors in them; ``diagnostics`` has every one, in protoc's order."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(tuple(diagnostics))
+        self.diagnostics = tuple(diagnostics)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.diagnostics))
+
+
+class CompilerError(DynserveError):
+    """protoc itself failed: it crashed, ran out of time or memory, or could not be started."""
+
+    def __init__(self, problem: str, files: Sequence[str]) -> None:
+        super().__init__(problem, tuple(files))
+        self.problem = problem
+        self.files = tuple(files)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.files[:5])
+        more = len(self.files) - 5
+        return f"{shown}{f' and {more} more' if more > 0 else ''}: {self.problem}"
+
+
+class SymbolError(DynserveError, LookupError):
+    """A schema has nothing of that name."""
+
+    def __init__(self, kind: str, name: str, candidates: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.name = name
+        self.nearest = tuple(nearest(name, candidates))
+        super().__init__(kind, name, self.nearest)
+
+    def __str__(self) -> str:
+        near = " or ".join(map(repr, self.nearest))
+        return f"no {self.kind} {self.name!r} in the schema" + (
+            f"; did you mean {near}?" if near else ""
+        )
+
+
+class MessageError(DynserveError, TypeError):
+    """A Python value does not fit the message or field it is meant for.
+
+    ``path`` names the field from the message's full name on: ``pkg.Feature.location.latitude``,
+    ``pkg.Page.items[3]``, ``pkg.Page.labels['a']``.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def under(self, step: str) -> MessageError:
+        """The same error seen from one level further out."""
+        return MessageError(step + self.path, self.problem)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class BindError(DynserveError):
+    """Handlers do not fit the schema; ``problems`` has every one found, a text each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class UnhandledMethodsError(DynserveError):
+    """Methods without a handler, where every method was to have one (``--strict``)."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        super().__init__(tuple(methods))
+        self.methods = tuple(methods)
+
+    def __str__(self) -> str:
+        noun = "method has" if len(self.methods) == 1 else "methods have"
+        listed = "".join(f"\n  {method}" for method in self.methods)
+        return f"{len(self.methods)} {noun} no handler (strict):{listed}"
+
+
+class AddressError(DynserveError):
+    """An address cannot be listened on."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(address, problem)
+        self.address = address
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.address}: {self.problem}"

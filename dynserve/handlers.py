@@ -1,0 +1,359 @@
+"""A user's callable → one of the behaviours that an engine runs.
+
+Engines run plain grpcio method handlers over bytes: a sync behaviour gets ``grpc.ServicerContext``
+and returns bytes or yields them; an async one is a coroutine function that gets
+``grpc.aio.ServicerContext`` and returns bytes or writes them. Messages are parsed and serialised
+here, so that a request which does not parse, and a response of the wrong type, become statuses in
+the same place as everything else that goes wrong.
+
+What a callable is gets decided once, when it is bound. What only its result shows is dealt with on
+the slow path: a plain function may return a coroutine or an async iterator (a lambda, a decorator
+that forgot), which then runs on the engine's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from dynserve.context import AsyncContext, Context
+from dynserve.method import Kind, MethodInfo
+from dynserve.schema import Schema
+from dynserve.status import ErrorRules, StatusError
+
+__all__ = ["Shape", "make_method_handler", "shape_of"]
+
+_log = logging.getLogger(__name__)
+
+_CONTEXT_NAMES = {"context", "ctx", "_context", "_ctx"}
+_MAKERS: dict[Kind, Callable[..., grpc.RpcMethodHandler]] = {
+    Kind.UNARY_UNARY: grpc.unary_unary_rpc_method_handler,
+    Kind.UNARY_STREAM: grpc.unary_stream_rpc_method_handler,
+    Kind.STREAM_UNARY: grpc.stream_unary_rpc_method_handler,
+    Kind.STREAM_STREAM: grpc.stream_stream_rpc_method_handler,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a callable is: whether it runs on the loop, yields, and wants the context."""
+
+    is_async: bool
+    is_generator: bool
+    takes_context: bool
+
+
+def shape_of(handler: Callable[..., Any]) -> Shape:
+    """Find out what a handler is.
+
+    Raises:
+        TypeError: it cannot be a handler, by what it is or by its parameters.
+    """
+    if isinstance(handler, type):
+        raise TypeError("is a class; give an object of it, or register it with add_servicer()")
+    function = _function_of(handler)
+    is_async_generator = inspect.isasyncgenfunction(function)
+    return Shape(
+        is_async=is_async_generator or inspect.iscoroutinefunction(function),
+        is_generator=is_async_generator or inspect.isgeneratorfunction(function),
+        takes_context=_takes_context(handler),
+    )
+
+
+def _function_of(handler: Any) -> Any:
+    """The function behind partials and objects with ``__call__``."""
+    while True:
+        if isinstance(handler, functools.partial):
+            handler = handler.func
+        elif inspect.isroutine(handler):
+            return handler
+        else:
+            call = getattr(type(handler), "__call__", None)
+            if call is None or not inspect.isfunction(call):
+                return handler
+            handler = call
+
+
+def _takes_context(handler: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    required = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if required:
+        raise TypeError(f"needs the keyword argument {required[0]!r}, which nobody gives it")
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True
+    if not positional:
+        raise TypeError("takes no argument, expected (request) or (request, context)")
+    if sum(p.default is p.empty for p in positional) > 2:
+        names = ", ".join(p.name for p in positional)
+        raise TypeError(f"takes ({names}), expected (request) or (request, context)")
+    if len(positional) == 1:
+        return False
+    second = positional[1]
+    return second.default is second.empty or second.name in _CONTEXT_NAMES
+
+
+def make_method_handler(
+    method: MethodInfo, handler: Callable[..., Any], schema: Schema, rules: ErrorRules
+) -> grpc.RpcMethodHandler:
+    """The grpcio method handler that serves ``method`` with a user's callable.
+
+    Raises:
+        TypeError: the callable cannot serve the method; the text goes on from the handler's name.
+    """
+    shape = shape_of(handler)
+    if shape.is_generator and not method.kind.response_streaming:
+        raise TypeError(
+            f"is a generator function, but {method} responds with one message;"
+            " return it instead of yielding"
+        )
+    endpoint = _Endpoint(method, handler, schema, rules, shape.takes_context)
+    behaviours = {
+        (False, False): endpoint.unary,
+        (False, True): endpoint.stream,
+        (True, False): endpoint.unary_async,
+        (True, True): endpoint.stream_async,
+    }
+    return _MAKERS[method.kind](behaviours[shape.is_async, method.kind.response_streaming])
+
+
+class _Endpoint:
+    """One method and its handler: the four behaviours, of which one is used."""
+
+    def __init__(
+        self,
+        method: MethodInfo,
+        handler: Callable[..., Any],
+        schema: Schema,
+        rules: ErrorRules,
+        takes_context: bool,
+    ) -> None:
+        self._method = method
+        self._handler = handler
+        self._schema = schema
+        self._rules = rules
+        self._takes_context = takes_context
+        self._request = method.request
+        self._response = method.response
+        streams = method.kind.request_streaming
+        self._requests: Callable[[Any], Any] = self._map if streams else self._parse
+        self._requests_async: Callable[[Any], Any] = self._map_async if streams else self._parse
+
+    # ---- sync
+
+    def unary(self, request: Any, call: Any) -> bytes:
+        """Return the response of a sync handler."""
+        try:
+            response = self._invoke(request, call)
+            if type(response) is not self._response and inspect.isawaitable(response):
+                response = _on_loop(call, response)
+            return self._encode(response)
+        except BaseException as error:
+            self._fail(call, error)
+
+    def stream(self, request: Any, call: Any) -> Iterator[bytes]:
+        """Yield the responses of a sync handler."""
+        responses: Any = None
+        try:
+            responses = self._invoke(request, call)
+            if inspect.isawaitable(responses):
+                responses = _on_loop(call, responses)
+            for response in self._iterable(responses, call):
+                yield self._encode(response)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._fail(call, error)
+        finally:
+            _close(responses)
+
+    def _invoke(self, request: Any, call: Any) -> Any:
+        message = self._requests(request)
+        if self._takes_context:
+            return self._handler(message, Context(call, self._method))
+        return self._handler(message)
+
+    def _map(self, requests: Iterable[bytes]) -> Iterator[Message]:
+        return map(self._parse, requests)
+
+    def _iterable(self, responses: Any, call: Any) -> Iterable[Any]:
+        if isinstance(responses, AsyncIterable):
+            return _iterate_on_loop(call, responses)
+        if isinstance(responses, Iterable) and not isinstance(responses, (Message, dict, str)):
+            return responses
+        raise self._not_iterable(responses)
+
+    def _fail(self, call: Any, error: BaseException) -> NoReturn:
+        """End the call with the status for an exception, by raising what the engine expects."""
+        if not call.is_active():
+            raise error  # cancelled: nobody to answer, and most likely the cause of the error
+        status = self._status(error, call)
+        call.abort(status.code(), status.details(), _trailing(call, status))
+        raise error  # abort() has raised; this is for the reader
+
+    # ---- async
+
+    async def unary_async(self, request: Any, call: Any) -> bytes:
+        """Return the response of an async handler."""
+        try:
+            return self._encode(await self._invoke_async(request, call))
+        except BaseException as error:
+            failure = error
+        return await self._fail_async(call, failure)
+
+    async def stream_async(self, request: Any, call: Any) -> None:
+        """Write the responses of an async handler.
+
+        Writing, rather than yielding to the engine, has a cancellation arrive in here, so that the
+        handler's generator is closed at once and not by the garbage collector.
+        """
+        responses: Any = None
+        try:
+            try:
+                responses = self._invoke_async(request, call)
+                if inspect.isawaitable(responses):
+                    responses = await responses
+                if isinstance(responses, AsyncIterable):
+                    async for response in responses:
+                        await call.write(self._encode(response))
+                elif responses is not None:  # None: it wrote through its context
+                    for response in self._iterable(responses, call):
+                        await call.write(self._encode(response))
+            finally:
+                await _close_async(responses)
+            return
+        except BaseException as error:
+            failure = error
+        await self._fail_async(call, failure)
+
+    def _invoke_async(self, request: Any, call: Any) -> Any:
+        message = self._requests_async(request)
+        if self._takes_context:
+            context = AsyncContext(call, self._method, self._parse, self._encode)
+            return self._handler(message, context)
+        return self._handler(message)
+
+    def _map_async(self, requests: AsyncIterable[bytes]) -> AsyncIterator[Message]:
+        return _ParsedRequests(self._parse, requests)
+
+    async def _fail_async(self, call: Any, error: BaseException) -> NoReturn:
+        if isinstance(error, asyncio.CancelledError):
+            if _task_was_cancelled():
+                raise error
+            # Something the handler awaited was cancelled, not the call: it still needs a status.
+            error = RuntimeError("the handler let a CancelledError out, but was not cancelled")
+        elif isinstance(error, KeyboardInterrupt) or call.done():
+            raise error
+        status = self._status(error, call)
+        await call.abort(status.code(), status.details(), _trailing(call, status))
+        raise error  # as above
+
+    # ---- both
+
+    def _parse(self, data: bytes) -> Message:
+        try:
+            return self._request.FromString(data)
+        except DecodeError as error:
+            name = self._request.DESCRIPTOR.full_name
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"the request is not a valid {name}"
+            ) from error
+
+    def _encode(self, response: object) -> bytes:
+        # SerializeToString called on the class would take a message of any type.
+        if type(response) is not self._response:
+            response = self._schema.convert(response, self._response)
+        return response.SerializeToString()  # type: ignore[attr-defined, no-any-return]
+
+    def _not_iterable(self, responses: object) -> TypeError:
+        got = type(responses).__name__
+        return TypeError(f"{self._method} responds with a stream, but its handler returned {got}")
+
+    def _status(self, error: BaseException, call: Any) -> StatusError:
+        """The status for an exception; a code that the handler set before goes first."""
+        code = call.code()
+        if isinstance(error, StatusError) or code in (None, grpc.StatusCode.OK):
+            return self._rules.status(error, self._method)
+        if not isinstance(error, NotImplementedError):  # servicers of generated code raise that
+            _log.error("%s failed after set_code(%s)", self._method, code, exc_info=error)
+        details = call.details() or ""
+        return StatusError(code, details if isinstance(details, str) else details.decode())
+
+
+class _ParsedRequests(AsyncIterator[Message]):
+    """The requests of a stream, parsed one by one; no generator, so there is none to close."""
+
+    __slots__ = ("_next", "_parse")
+
+    def __init__(self, parse: Callable[[bytes], Message], requests: AsyncIterable[bytes]) -> None:
+        self._parse = parse
+        self._next = aiter(requests).__anext__
+
+    async def __anext__(self) -> Message:
+        return self._parse(await self._next())
+
+
+def _trailing(call: Any, status: StatusError) -> tuple[tuple[str, str | bytes], ...]:
+    return (*(call.trailing_metadata() or ()), *status.trailing_metadata())
+
+
+def _task_was_cancelled() -> bool:
+    """Whether somebody cancelled the task that runs this, the engine that is."""
+    if sys.version_info < (3, 11):
+        return True  # not known there; a status for a call that has one is never sent
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _on_loop(call: Any, awaitable: Awaitable[Any]) -> Any:
+    """Await, from a worker thread, what a sync handler returned."""
+    loop: asyncio.AbstractEventLoop | None = getattr(call, "event_loop", None)
+    if loop is None:
+        _close(awaitable)
+        raise TypeError("a sync handler returned an awaitable; declare it with 'async def'")
+
+    async def wait() -> Any:
+        return await awaitable
+
+    future = asyncio.run_coroutine_threadsafe(wait(), loop)
+    call.add_callback(future.cancel)
+    return future.result()
+
+
+def _iterate_on_loop(call: Any, responses: AsyncIterable[Any]) -> Iterator[Any]:
+    iterator = aiter(responses)
+    end = object()
+    try:
+        while (response := _on_loop(call, anext(iterator, end))) is not end:
+            yield response
+    finally:
+        closing = _close_async(iterator)
+        if call.is_active():
+            _on_loop(call, closing)
+        else:
+            asyncio.run_coroutine_threadsafe(closing, call.event_loop)
+
+
+def _close(responses: Any) -> None:
+    close = getattr(responses, "close", None)
+    if close is not None and inspect.isgenerator(responses) or inspect.iscoroutine(responses):
+        close()
+
+
+async def _close_async(responses: Any) -> None:
+    if inspect.isasyncgen(responses):
+        await responses.aclose()
+    else:
+        _close(responses)

@@ -1,0 +1,235 @@
+"""Which file of a descriptor set holds what, without building any of it.
+
+The set stays as it is, bytes, possibly mapped from disk; only names are taken out. Top-level
+symbols are kept (an inner one is found through the outermost), and extensions by what they extend.
+Source locations are most of a compiled set and are only wanted for comments, so they are cut off
+before a file is parsed for its names or built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from dynserve.errors import DescriptorError
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
+__all__ = ["Index"]
+
+# Field numbers of google/protobuf/descriptor.proto.
+_SET_FILE, _FILE_NAME, _FILE_SOURCE_INFO = 1, 1, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Where an extension is defined: its full name and the file."""
+
+    name: str
+    file: str
+
+
+class Index:
+    """Files, symbols and extensions of the sets that were added.
+
+    A file that comes a second time is passed over when it is the same, and refused when it is not.
+    """
+
+    def __init__(self) -> None:
+        self.services: dict[str, str] = {}  # full name → file
+        self._files: dict[str, bytes | memoryview] = {}
+        self._symbols: dict[str, str] = {}  # top-level full name → file
+        self._extensions: dict[str, dict[int, Extension]] = {}  # extendee → number → where
+
+    def add_set(self, label: str, data: bytes | memoryview) -> list[str]:
+        """Index a serialised ``FileDescriptorSet``.
+
+        Returns:
+            The names of the files in it, those included that were known.
+
+        Raises:
+            DescriptorError: it is damaged, or has another file of a name that is known.
+        """
+        names = []
+        try:
+            for number, value in _fields(memoryview(data)):
+                if number == _SET_FILE and value is not None:
+                    names.append(self._add_file(value))
+        except (DecodeError, _WireError, UnicodeDecodeError) as error:
+            raise DescriptorError(label, f"not a descriptor set, or damaged: {error}") from error
+        except _ConflictError as error:
+            raise DescriptorError(label, str(error)) from error
+        if not names:
+            raise DescriptorError(label, "the descriptor set has no file in it")
+        return names
+
+    def missing(self) -> dict[str, list[str]]:
+        """Files that are imported but not there, each with those that import it."""
+        missing: dict[str, list[str]] = {}
+        for name in self._files:
+            for dependency in self.dependencies(name):
+                if dependency not in self._files:
+                    missing.setdefault(dependency, []).append(name)
+        return missing
+
+    @property
+    def files(self) -> Iterable[str]:
+        """The names of all files, in the order of the sets."""
+        return self._files.keys()
+
+    def raw(self, file: str) -> bytes:
+        """The serialised ``FileDescriptorProto`` as it came, with its source locations.
+
+        Raises:
+            KeyError: there is no such file.
+        """
+        return bytes(self._files[file])
+
+    def stripped(self, file: str) -> bytes:
+        """The same without source locations."""
+        return _without_source_info(memoryview(self._files[file]))
+
+    def dependencies(self, file: str) -> list[str]:
+        """What the file imports, ``import option`` not included."""
+        return _names(self._files[file], 3)
+
+    def option_dependencies(self, file: str) -> list[str]:
+        """What the file imports with edition 2024's ``import option``."""
+        return _names(self._files[file], 15)
+
+    def file_of(self, symbol: str) -> str | None:
+        """The file that could define the symbol: it defines its outermost part."""
+        while symbol:
+            file = self._symbols.get(symbol)
+            if file is not None:
+                return file
+            symbol = symbol.rpartition(".")[0]
+        return None
+
+    def symbols(self) -> Iterable[str]:
+        """The full names of all top-level symbols."""
+        return self._symbols.keys()
+
+    def extensions(self, extendee: str) -> dict[int, Extension]:
+        """The extensions of a message type by number."""
+        return self._extensions.get(extendee, {})
+
+    def is_extendee(self, symbol: str) -> bool:
+        """Whether anything extends the message type of that name."""
+        return symbol in self._extensions
+
+    def _add_file(self, data: memoryview) -> str:
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+        file = FileDescriptorProto.FromString(_without_source_info(data))
+        known = self._files.get(file.name)
+        if known is not None:
+            if _without_source_info(memoryview(known)) != _without_source_info(data):
+                raise _ConflictError(f"{file.name!r} is there already, with other content")
+            return file.name
+        for symbol in _top_level(file):
+            other = self._symbols.setdefault(symbol, file.name)
+            if other != file.name:
+                raise _ConflictError(f"{symbol!r} is defined in {other!r} and in {file.name!r}")
+        self._files[file.name] = data
+        prefix = f"{file.package}." if file.package else ""
+        for service in file.service:
+            self.services[prefix + service.name] = file.name
+        self._add_extensions(file, prefix)
+        return file.name
+
+    def _add_extensions(self, file: FileDescriptorProto, prefix: str) -> None:
+        scopes: list[tuple[str, FileDescriptorProto | DescriptorProto]] = [(prefix, file)]
+        while scopes:
+            scope, holder = scopes.pop()
+            for extension in holder.extension:
+                known = self._extensions.setdefault(extension.extendee.lstrip("."), {})
+                known[extension.number] = Extension(scope + extension.name, file.name)
+            inner = holder.nested_type if hasattr(holder, "nested_type") else holder.message_type
+            scopes += [(f"{scope}{message.name}.", message) for message in inner]
+
+
+class _WireError(ValueError):
+    """The bytes are not a protobuf message."""
+
+
+class _ConflictError(ValueError):
+    """Two files cannot be in one schema."""
+
+
+def _top_level(file: FileDescriptorProto) -> Iterator[str]:
+    prefix = f"{file.package}." if file.package else ""
+    for group in (file.message_type, file.enum_type, file.service, file.extension):
+        for item in group:
+            yield prefix + item.name
+    for enum in file.enum_type:  # values are siblings of their enum, as in C++
+        for value in enum.value:
+            yield prefix + value.name
+
+
+def _names(data: bytes | memoryview, wanted: int) -> list[str]:
+    fields = _fields(memoryview(data))
+    return [str(v, "utf-8") for number, v in fields if number == wanted and v is not None]
+
+
+def _without_source_info(data: memoryview) -> bytes:
+    kept, start = [], 0
+    for number, begin, end, _ in _spans(data):
+        if number == _FILE_SOURCE_INFO:
+            kept.append(data[start:begin])
+            start = end
+    kept.append(data[start:])
+    return b"".join(kept)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """The top-level fields: number and, where length-delimited, content."""
+    for number, _, end, content in _spans(data):
+        yield number, None if content is None else data[content:end]
+
+
+def _spans(data: memoryview) -> Iterator[tuple[int, int, int, int | None]]:
+    """The top-level fields: number, begin, end, and where the content of a delimited one begins.
+
+    https://protobuf.dev/programming-guides/encoding/
+    """
+    position, size = 0, len(data)
+    while position < size:
+        begin = position
+        tag, position = _varint(data, position)
+        content = None
+        match tag & 7:
+            case 0:
+                _, position = _varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                length, content = _varint(data, position)
+                position = content + length
+            case 5:
+                position += 4
+            case wire_type:
+                raise _WireError(f"wire type {wire_type} at byte {begin}")
+        if position > size:
+            raise _WireError(f"cut off: a field at byte {begin} needs {position - size} bytes more")
+        yield tag >> 3, begin, position, content
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    result = shift = 0
+    try:
+        while True:
+            byte = data[position]
+            position += 1
+            result |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return result, position
+            shift += 7
+            if shift > 63:
+                raise _WireError(f"a varint of more than ten bytes at byte {position - 10}")
+    except IndexError as error:
+        raise _WireError("cut off within a varint") from error

@@ -1,0 +1,330 @@
+"""Schema: the services and message types of one set of sources, in a pool of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.message import Message
+
+from dynserve.errors import CompileError, DescriptorError, SourceError, SymbolError
+from dynserve.method import Kind, MethodInfo, ServiceInfo
+
+from . import compiler, imports
+from .cache import Cache, default_folder
+from .comments import comments_of
+from .index import Index
+from .options import Options
+from .pool import LazyPool
+from .sources import Collection, DescriptorSet, ProtoSource, Source, collect
+from .values import Converter
+
+__all__ = ["Schema"]
+
+
+class Schema:
+    """What .proto files declare, with nothing built before it is asked for.
+
+    Every schema has a descriptor pool of its own, so two of them may hold files, packages and types
+    of the same names. Made by :meth:`load`. Safe to use from several threads.
+    """
+
+    def __init__(self, index: Index, declared: Iterable[str], label: str = "schema") -> None:
+        """``declared`` names the files that were asked for; others are there as their imports."""
+        self.index = index
+        self.label = label
+        self._declared = tuple(dict.fromkeys(declared))
+        self._pool = LazyPool(index)
+        self._classes: dict[str, type[Message]] = {}
+        self._services: dict[str, ServiceInfo] = {}
+        self._converter = Converter(self._pool)
+
+    @classmethod
+    def load(
+        cls,
+        *sources: Source,
+        include: Sequence[str | os.PathLike[str]] = (),
+        cache: bool = True,
+        search: Sequence[Path] = (),
+        limits: compiler.Limits = compiler.Limits(),
+    ) -> Schema:
+        """Compile or open the sources.
+
+        Args:
+            sources: paths of .proto files, folders, globs or descriptor sets;
+                ``package:NAME/PATH``; .proto text; a ``FileDescriptorSet`` or its bytes; generated
+                ``_pb2`` modules. Several may be mixed.
+            include: the import roots, searched in this order. Without them the roots are inferred.
+            cache: whether compiled sets are kept in the user's cache directory
+                (``$DYNSERVE_CACHE_DIR`` names another).
+            search: folders in which a relative source is looked up after the working directory.
+            limits: what the compiler may use.
+
+        Raises:
+            SourceError: a source is missing or cannot be read.
+            CompileError: the sources have errors; every diagnostic is in it.
+            CompilerError: the compiler crashed or exceeded its limits.
+            DescriptorError: a descriptor set is damaged, incomplete or in conflict with another.
+        """
+        if not sources:
+            raise SourceError("schema", "no source was given")
+        found = collect(sources, search)
+        index = Index()
+        declared: list[str] = []
+        roots = [Path(root) for root in include]
+        if found.protos:
+            tree = imports.resolve(found.protos, roots)
+            index.add_set("compiled sources", _compile(tree, cache, limits))
+            declared += tree.wanted
+        for item in found.sets:
+            declared += index.add_set(item.label, item.data)
+        _complete(index, found.sets, cache, limits)
+        return cls(index, declared, _label(found))
+
+    # ---- what is in it
+
+    @property
+    def declared_files(self) -> tuple[str, ...]:
+        """The files that were asked for; those they import are not among them."""
+        return self._declared
+
+    @property
+    def declared_services(self) -> tuple[str, ...]:
+        """The full names of the services in the files that were asked for, sorted."""
+        declared = set(self._declared)
+        return tuple(sorted(name for name, file in self.index.services.items() if file in declared))
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The full names of all services, those of imported files too, sorted."""
+        return tuple(sorted(self.index.services))
+
+    def method_kinds(self, service: str) -> dict[str, Kind]:
+        """The names and kinds of a service's methods in the order of the file; builds nothing.
+
+        Raises:
+            SymbolError: there is no such service.
+        """
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+        file = FileDescriptorProto.FromString(self.index.stripped(self._service_file(service)))
+        name = service.rpartition(".")[2]
+        return {
+            method.name: Kind((method.client_streaming, method.server_streaming))
+            for declared in file.service
+            if declared.name == name
+            for method in declared.method
+        }
+
+    def service(self, name: str) -> ServiceInfo:
+        """A service by its full name.
+
+        Raises:
+            SymbolError: there is no such service.
+            DescriptorError: its file cannot be built.
+        """
+        if name not in self._services:
+            file = self._service_file(name)
+            self._services[name] = self._describe(name, file)
+        return self._services[name]
+
+    def method(self, path: str) -> MethodInfo:
+        """A method by ``pkg.Service/Method`` or ``/pkg.Service/Method``.
+
+        Raises:
+            SymbolError: there is no such service, or no such method in it.
+        """
+        service, _, name = path.removeprefix("/").rpartition("/")
+        methods = self.service(service).methods
+        if name not in methods:
+            raise SymbolError("method", path, (f"{service}/{other}" for other in methods))
+        return methods[name]
+
+    def message(self, name: str) -> type[Message]:
+        """The class of a message type by its full name; the same class every time.
+
+        Raises:
+            SymbolError: there is no such message type.
+            DescriptorError: its file cannot be built.
+        """
+        if name not in self._classes:
+            try:
+                descriptor = self._pool.FindMessageTypeByName(name)
+            except KeyError:
+                raise SymbolError("message type", name, self.index.symbols()) from None
+            self._classes[name] = self._pool.message_class(descriptor)
+        return self._classes[name]
+
+    def has_message(self, name: str) -> bool:
+        """Whether there is a message type of that name."""
+        try:
+            self._pool.FindMessageTypeByName(name)
+        except KeyError:
+            return False
+        return True
+
+    def enum(self, name: str) -> EnumTypeWrapper:
+        """An enum by its full name: ``.Value("NAME")``, ``.Name(number)``, ``.items()``, attributes.
+
+        Raises:
+            SymbolError: there is no such enum.
+        """
+        try:
+            return EnumTypeWrapper(self._pool.FindEnumTypeByName(name))
+        except KeyError:
+            raise SymbolError("enum", name, self.index.symbols()) from None
+
+    def extension(self, name: str) -> Any:
+        """The handle of an extension by its full name, for ``message.Extensions[handle]``.
+
+        Raises:
+            SymbolError: there is no such extension.
+        """
+        try:
+            return self._pool.FindExtensionByName(name)
+        except KeyError:
+            raise SymbolError("extension", name, self.index.symbols()) from None
+
+    def comments(self, file: str) -> Mapping[str, str]:
+        """The comments of a file by the full names of what they stand in front of.
+
+        Raises:
+            KeyError: there is no such file.
+        """
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+        return comments_of(FileDescriptorProto.FromString(self.index.raw(file)))
+
+    # ---- values
+
+    def convert(self, value: object, message: type[Message]) -> Message:
+        """A Python value as a message of the class ``message``; see :mod:`dynserve.schema.values`.
+
+        Raises:
+            MessageError: the value does not fit; the error names the field.
+        """
+        return self._converter.convert(value, message)
+
+    def to_dict(self, message: Message, **options: Any) -> dict[str, Any]:
+        """A message as the dict of its JSON form; ``Any`` is resolved in this schema.
+
+        ``options`` are those of ``google.protobuf.json_format.MessageToDict``.
+        """
+        from google.protobuf import json_format
+
+        options.setdefault("preserving_proto_field_name", True)
+        pool = cast("Any", self._pool)
+        return json_format.MessageToDict(message, descriptor_pool=pool, **options)
+
+    def to_json(self, message: Message, **options: Any) -> str:
+        """A message in protobuf's JSON form; ``Any`` is resolved in this schema.
+
+        ``options`` are those of ``google.protobuf.json_format.MessageToJson``.
+        """
+        from google.protobuf import json_format
+
+        pool = cast("Any", self._pool)
+        return json_format.MessageToJson(message, descriptor_pool=pool, **options)
+
+    def from_json(self, text: str | bytes, message: type[Message]) -> Message:
+        """A message of the class ``message`` from its JSON form.
+
+        Raises:
+            MessageError: the text is not JSON, or does not fit.
+        """
+        return self._converter.from_json(text, message)
+
+    # ---- inside
+
+    def _service_file(self, name: str) -> str:
+        try:
+            return self.index.services[name]
+        except KeyError:
+            raise SymbolError("service", name, self.index.services) from None
+
+    def _describe(self, name: str, file: str) -> ServiceInfo:
+        descriptor = self._pool.FindServiceByName(name)
+        comments = self.comments(file)
+        methods = {
+            method.name: MethodInfo(
+                service=name,
+                name=method.name,
+                kind=Kind((method.client_streaming, method.server_streaming)),
+                request=self._pool.message_class(method.input_type),
+                response=self._pool.message_class(method.output_type),
+                options=self._options(method),
+                doc=comments.get(method.full_name, ""),
+            )
+            for method in descriptor.methods
+        }
+        return ServiceInfo(
+            name=name,
+            methods=MappingProxyType(methods),
+            options=self._options(descriptor),
+            doc=comments.get(name, ""),
+            file=file,
+        )
+
+    def _options(self, descriptor: Any) -> Options:
+        def parse() -> Message:
+            # The descriptor's own options are of the default pool's class, which knows no custom
+            # option of this schema; the bytes have them as unknown fields.
+            options = descriptor.GetOptions()
+            name = options.DESCRIPTOR.full_name
+            if self.index.file_of(name) is None:
+                return cast("Message", options)
+            own = self._pool.message_class_with_extensions(name)
+            return own.FromString(options.SerializeToString())
+
+        return Options(descriptor.full_name, parse)
+
+    def __repr__(self) -> str:
+        return f"<Schema {self.label}: {len(self.index.services)} services>"
+
+
+def _label(found: Collection) -> str:
+    names = [*map(str, found.protos), *(item.label for item in found.sets)]
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
+
+
+def _compile(
+    tree: imports.SourceTree, use_cache: bool, limits: compiler.Limits
+) -> bytes | memoryview:
+    cache = Cache(default_folder()) if use_cache else None
+    key = Cache.key(compiler.sources_key(tree)) if cache else ""
+    data = cache.load(key) if cache else None
+    if data is None:
+        data, _ = compiler.compile_tree(tree, limits)
+        if cache:
+            cache.store(key, data)
+    return data
+
+
+def _complete(
+    index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: compiler.Limits
+) -> None:
+    """Add well-known and common files that the sets import but do not carry."""
+    missing = index.missing()
+    found = []
+    for name in missing:
+        roots = [root for root in imports.builtin_roots() if (root / name).is_file()]
+        found += [ProtoSource(root / name, root) for root in roots[:1]]
+    if found:
+        try:
+            tree = imports.resolve(found, imports.builtin_roots())
+            index.add_set("installed protos", _compile(tree, cache, limits))
+        except CompileError as error:  # only where an installation is broken
+            raise DescriptorError("installed protos", str(error)) from error
+        missing = index.missing()
+    for name, importers in missing.items():
+        label = sets[0].label if len(sets) == 1 else "descriptor sets"
+        raise DescriptorError(
+            label,
+            f"{importers[0]!r} imports {name!r}, which is missing"
+            " (make the set with `protoc --include_imports` or `buf build`)",
+        )

@@ -1,0 +1,248 @@
+"""What a schema can be loaded from, told apart and read.
+
+A source is one of
+  * a path: a .proto file, a folder or glob of them, or a descriptor set (plain or gzipped);
+  * ``package:NAME/PATH``: a file or folder inside an installed package, NAME being an import name
+    or a distribution's name;
+  * the text of a .proto file;
+  * a ``FileDescriptorSet``, or its bytes;
+  * a module that protoc generated (``*_pb2``).
+
+Nothing is compiled here and no import is followed: see ``imports`` for that.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from google.protobuf.message import Message
+
+from dynserve.errors import DescriptorError, SourceError
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FileDescriptor
+
+__all__ = ["Collection", "DescriptorSet", "ProtoSource", "Source", "collect"]
+
+Source: TypeAlias = Union[str, "os.PathLike[str]", bytes, Message, ModuleType]
+
+SET_SUFFIXES = (".binpb", ".pb", ".protoset", ".desc", ".bin")
+_MAX_INFLATED = 1 << 30  # bytes; what a gzipped descriptor set may grow to
+
+
+@dataclass(frozen=True, slots=True)
+class ProtoSource:
+    """One .proto file that was asked for.
+
+    ``root`` is the import root that the source implies (the folder that was named), None where
+    only the file itself was. Inline text has no ``path``, and ``text`` in its place.
+    """
+
+    path: Path | None
+    root: Path | None = None
+    text: bytes | None = None
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.label or str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorSet:
+    """A serialised ``google.protobuf.FileDescriptorSet`` and what to call it in an error."""
+
+    label: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Everything that was asked for, in the order that it was asked for."""
+
+    protos: tuple[ProtoSource, ...]
+    sets: tuple[DescriptorSet, ...]
+
+
+def collect(sources: Iterable[Source], search: Sequence[Path] = ()) -> Collection:
+    """Tell the sources apart and find the files they stand for.
+
+    ``search`` has the folders in which a relative path is looked up after the working directory.
+
+    Raises:
+        SourceError: a source is missing, empty or of a type that cannot be loaded.
+        DescriptorError: a descriptor set cannot be unpacked.
+    """
+    protos: dict[object, ProtoSource] = {}
+    sets: list[DescriptorSet] = []
+    for source in sources:
+        for item in _one(source, search, len(protos)):
+            if isinstance(item, DescriptorSet):
+                sets.append(item)
+            else:
+                protos.setdefault(item.path or item, item)
+    return Collection(tuple(protos.values()), tuple(sets))
+
+
+def _one(
+    source: Source, search: Sequence[Path], count: int
+) -> Iterable[ProtoSource | DescriptorSet]:
+    match source:
+        case bytes():
+            return [DescriptorSet("descriptor set", _inflate("descriptor set", source))]
+        case str() if _is_text(source):
+            label = f"inline_{count + 1}.proto"
+            return [ProtoSource(None, text=source.encode(), label=label)]
+        case str() if source.startswith("package:"):
+            return _in_package(source)
+        case str() | os.PathLike():
+            return _paths(Path(source), search)
+        case Message() if source.DESCRIPTOR.full_name == "google.protobuf.FileDescriptorSet":
+            return [DescriptorSet("FileDescriptorSet", source.SerializeToString())]
+        case ModuleType() if hasattr(source, "DESCRIPTOR"):
+            return [_module(source)]
+    raise SourceError(
+        repr(source),
+        f"a {type(source).__name__} cannot be loaded; give a path, 'package:NAME/PATH', the text"
+        " of a .proto file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
+    )
+
+
+def _is_text(source: str) -> bool:
+    return "\n" in source or source.lstrip().startswith(("syntax", "edition")) and ";" in source
+
+
+def _paths(path: Path, search: Sequence[Path]) -> Iterable[ProtoSource | DescriptorSet]:
+    # An absolute path swallows what it is joined to; abspath() takes the '..' out of it.
+    tried = [Path(os.path.abspath(base / path)) for base in (Path.cwd(), *search)]
+    tried = list(dict.fromkeys(tried))
+    for candidate in tried:
+        if candidate.is_dir():
+            return _folder(candidate, str(path))
+        if candidate.exists():
+            return [_file(candidate, None)]
+        if glob.has_magic(str(path)):
+            found = [Path(name) for name in sorted(glob.glob(str(candidate), recursive=True))]
+            if found:
+                return _flatten(found)
+    if glob.has_magic(str(path)):
+        raise SourceError(str(path), "matches no file")
+    places = ", ".join(str(place.parent) for place in tried)
+    raise SourceError(str(path), f"no such file or folder (looked in {places})")
+
+
+def _flatten(found: Sequence[Path]) -> Iterator[ProtoSource | DescriptorSet]:
+    for path in found:
+        if path.is_dir():
+            yield from _folder(path, str(path))
+        else:
+            yield _file(path, None)
+
+
+def _folder(folder: Path, label: str) -> list[ProtoSource]:
+    files = [
+        Path(parent) / name
+        for parent, folders, names in os.walk(folder)
+        for name in names
+        if name.endswith(".proto") and not _prune(folders)
+    ]
+    if not files:
+        raise SourceError(label, "the folder has no .proto file in it")
+    return [ProtoSource(path, folder) for path in sorted(files)]
+
+
+def _prune(folders: list[str]) -> bool:
+    """Keep ``os.walk`` out of hidden folders; always False, so that it serves as a condition."""
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
+    return False
+
+
+def _file(path: Path, root: Path | None) -> ProtoSource | DescriptorSet:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".proto"):
+        return ProtoSource(path, root)
+    if name.endswith(SET_SUFFIXES):
+        try:
+            return DescriptorSet(str(path), _inflate(str(path), path.read_bytes()))
+        except OSError as error:
+            raise SourceError(str(path), f"cannot be read: {error.strerror}") from error
+    known = ", ".join((".proto", *SET_SUFFIXES))
+    raise SourceError(str(path), f"not a schema source by its name; expected one of {known}")
+
+
+def _inflate(label: str, data: bytes) -> bytes:
+    if data[:2] != b"\x1f\x8b":
+        return data
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        inflated = inflater.decompress(data, _MAX_INFLATED)
+    except zlib.error as error:
+        raise DescriptorError(label, f"damaged gzip data: {error}") from error
+    if inflater.unconsumed_tail:
+        raise DescriptorError(label, f"inflates to more than {_MAX_INFLATED >> 20} MiB")
+    if not inflater.eof:
+        raise DescriptorError(label, "damaged gzip data: the end is missing")
+    return inflated
+
+
+def _in_package(source: str) -> Iterable[ProtoSource | DescriptorSet]:
+    name, _, rest = source.removeprefix("package:").partition("/")
+    folders, is_root = _package_folders(name)
+    if not folders:
+        raise SourceError(source, f"no package {name!r} is installed, by import or other name")
+    for folder in folders:
+        path = folder / rest
+        if path.is_dir():
+            return _folder(path, source)
+        if path.is_file():
+            return [_file(path, folder if is_root else None)]
+    raise SourceError(source, f"package {name!r} has no {rest!r} (looked in {folders[0]})")
+
+
+def _package_folders(name: str) -> tuple[list[Path], bool]:
+    """The folders of an installed package, and whether they are an import root."""
+    try:
+        spec = importlib.util.find_spec(name) if name.replace(".", "").isidentifier() else None
+    except ModuleNotFoundError:
+        spec = None
+    if spec is not None and spec.submodule_search_locations:
+        return [Path(place) for place in spec.submodule_search_locations], False
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return [], False
+    return [Path(str(distribution.locate_file("")))], True
+
+
+def _module(module: ModuleType) -> DescriptorSet:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # not needed by most
+
+    ordered: dict[str, bytes] = {}
+    _with_dependencies(module.DESCRIPTOR, ordered)
+    data = b"".join(b"\x0a" + _varint(len(raw)) + raw for raw in ordered.values())
+    FileDescriptorSet.FromString(data)
+    return DescriptorSet(module.__name__, data)
+
+
+def _with_dependencies(file: FileDescriptor, ordered: dict[str, bytes]) -> None:
+    for dependency in file.dependencies:
+        if dependency.name not in ordered:
+            _with_dependencies(dependency, ordered)
+    ordered[file.name] = file.serialized_pb
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

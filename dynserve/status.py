@@ -1,0 +1,210 @@
+"""StatusError, and the one place where any exception becomes a status.
+
+No text of an exception that nobody foresaw reaches a peer: it gets INTERNAL and a correlation id,
+and the log gets the traceback under the same id.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+
+from dynserve.method import MethodInfo
+
+__all__ = ["ErrorRules", "ExceptionHandler", "StatusError"]
+
+_log = logging.getLogger("dynserve.handlers")
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
+
+
+# https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Custom-Metadata"
+_KEY = re.compile(r"[0-9a-z_.\-]+")
+_TEXT = re.compile(r"[\x20-\x7e]*")
+
+
+def checked_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """The pairs as a tuple, if gRPC can send them.
+
+    What the core refuses would cost the call its status, so it is refused where it is said.
+
+    Raises:
+        TypeError: not pairs, or of the wrong types.
+        ValueError: a key or a value has a character that cannot be sent.
+    """
+    try:
+        pairs = tuple((key, value) for key, value in metadata)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"got {metadata!r} as metadata, expected pairs of key and value") from error
+    for key, value in pairs:
+        if not isinstance(key, str) or not isinstance(value, (str, bytes)):
+            raise TypeError(f"got {key!r}: {value!r} as metadata, expected str: str or bytes")
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"metadata key {key!r} has characters other than a-z 0-9 _ . -")
+        if key.startswith("grpc-") and key != DETAILS_KEY:
+            raise ValueError(f"metadata key {key!r} is reserved for gRPC itself")
+        if key.endswith("-bin"):
+            if not isinstance(value, bytes):
+                raise TypeError(f"metadata {key!r} is binary by its name, but its value is a str")
+        elif not _TEXT.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
+            raise ValueError(
+                f"metadata {key!r} has a value with characters that are not printable ASCII;"
+                f" name it '{key}-bin' and give bytes"
+            )
+    return pairs
+
+
+def checked_code(code: object) -> grpc.StatusCode:
+    """A status code, given as one or by its number.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(code, grpc.StatusCode):
+        return code
+    for known in grpc.StatusCode:
+        if code == known.value[0]:
+            return known
+    raise TypeError(f"got {code!r} as a status code, expected a grpc.StatusCode")
+
+
+def checked_text(text: object) -> str:
+    """The text of a status, with what UTF-8 cannot hold replaced.
+
+    Raises:
+        TypeError: it is not a str.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"got {text!r} as the text of a status, expected a str")
+    return text.encode("utf-8", "replace").decode()
+
+
+class StatusError(grpc.RpcError):
+    """The status that a call ends with.
+
+    Raised by a handler, it is sent as it is. It has the methods that gRPC's own errors have.
+
+    Args:
+        code: any code but OK.
+        message: the text for the caller; it is sent.
+        details: messages with more about the error, such as those of ``google.rpc``; sent as a
+            ``google.rpc.Status`` in ``grpc-status-details-bin``
+            (https://google.aip.dev/193).
+        trailing_metadata: pairs to be sent with the status.
+
+    Raises:
+        TypeError, ValueError: ``code`` is OK or no status code, or the metadata cannot be sent.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str = "",
+        *,
+        details: Iterable[Message] = (),
+        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
+    ) -> None:
+        code = checked_code(code)
+        if code is grpc.StatusCode.OK:
+            raise ValueError("a StatusError cannot have the code OK; return a response instead")
+        super().__init__(code, message)
+        self._code = code
+        self._message = checked_text(message)
+        self._trailing = checked_metadata(trailing_metadata)
+        self.status_details = tuple(details)
+
+    def code(self) -> grpc.StatusCode:
+        """The status code."""
+        return self._code
+
+    def details(self) -> str:
+        """The text of the status, in gRPC's own word for it."""
+        return self._message
+
+    def trailing_metadata(self) -> Metadata:
+        """What is sent with the status, the encoded details included."""
+        if not self.status_details:
+            return self._trailing
+        return (*self._trailing, (DETAILS_KEY, self._encoded_details()))
+
+    def _encoded_details(self) -> bytes:
+        from google.rpc.status_pb2 import Status  # from googleapis-common-protos; seldom needed
+
+        status = Status(code=self._code.value[0], message=self._message)
+        for message in self.status_details:
+            status.details.add().Pack(message)
+        return bytes(status.SerializeToString())
+
+    def __str__(self) -> str:
+        return f"{self._code.name}: {self._message}"
+
+
+class AbortError(StatusError):
+    """Raised by ``context.abort``: the status is what the handler said, nothing is logged."""
+
+
+ExceptionHandler: TypeAlias = Callable[[Exception], StatusError]
+
+
+class ErrorRules:
+    """How exceptions of handlers become statuses: registered rules first, then the default."""
+
+    def __init__(self, rules: Mapping[type[Exception], ExceptionHandler] | None = None) -> None:
+        self._rules = dict(rules or {})
+
+    def add(self, error: type[Exception], handler: ExceptionHandler) -> None:
+        """Map an exception class, and what derives from it, by a plain function.
+
+        Raises:
+            TypeError: ``error`` is not an exception class, or ``handler`` is not a plain function.
+            ValueError: the class has a handler.
+        """
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise TypeError(f"got {error!r}, expected an exception class")
+        if inspect.iscoroutinefunction(handler) or not callable(handler):
+            raise TypeError(
+                f"the exception handler for {error.__name__} must be a plain function that returns"
+                f" a StatusError, got {handler!r}; it serves sync and async handlers alike"
+            )
+        if error in self._rules:
+            raise ValueError(f"{error.__name__} has an exception handler: {self._rules[error]!r}")
+        self._rules[error] = handler
+
+    def over(self, others: ErrorRules) -> ErrorRules:
+        """These rules, and for classes that they do not name, the others."""
+        return ErrorRules({**others._rules, **self._rules})
+
+    def status(self, error: BaseException, method: MethodInfo) -> StatusError:
+        """The status for an exception that a handler raised; what nobody foresaw is logged."""
+        if isinstance(error, StatusError):
+            return error
+        rule = next((self._rules[c] for c in type(error).__mro__ if c in self._rules), None)
+        if rule is None or not isinstance(error, Exception):
+            return _unforeseen(error, method)
+        try:
+            status: Any = rule(error)
+        except StatusError as raised:
+            return raised
+        except Exception as raised:
+            return _unforeseen(raised, method)
+        if isinstance(status, StatusError):
+            return status
+        problem = f"exception handler {rule!r} returned {status!r}, expected a StatusError"
+        return _unforeseen(TypeError(problem), method)
+
+
+def _unforeseen(error: BaseException, method: MethodInfo) -> StatusError:
+    if type(error) is NotImplementedError and not error.args:
+        return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
+    identifier = secrets.token_hex(8)
+    _log.error("%s failed (error id %s)", method, identifier, exc_info=error)
+    return StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")
