@@ -28,8 +28,8 @@ _Rule = TypeVar("_Rule", bound=ExceptionHandler)
 class Defaults:
     """What apps get that are made while a plugin is loaded.
 
-    ``sources`` are for apps that name none, ``include`` goes in front of every app's own, ``search``
-    is where relative sources are looked up after the working directory.
+    ``sources`` are for apps that name none, ``include`` goes in front of every app's own,
+    ``search`` is where relative sources are looked up after the working directory.
     """
 
     sources: tuple[Source, ...] = ()
@@ -38,7 +38,8 @@ class Defaults:
 
 
 _defaults: contextvars.ContextVar[Defaults] = contextvars.ContextVar(
-    "dynserve_defaults", default=Defaults()
+    "dynserve_defaults",
+    default=Defaults(),  # noqa: B039 - frozen
 )
 
 

@@ -17,7 +17,7 @@ import grpc
 
 from dynserve.errors import BindError, SymbolError, did_you_mean, nearest
 from dynserve.handlers import make_method_handler, shape_of
-from dynserve.method import Kind, MethodInfo, ServiceInfo
+from dynserve.method import MethodInfo, ServiceInfo
 from dynserve.schema import Schema
 from dynserve.service import Registration, Registry, own_name, place_of
 from dynserve.status import ErrorRules
@@ -88,7 +88,7 @@ class Router(grpc.GenericRpcHandler):
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The method handler for a path; for an unknown one, a handler that says what is near."""
         path = handler_call_details.method
         routes = self.routes  # once: the whole call is served from this snapshot
@@ -98,7 +98,7 @@ class Router(grpc.GenericRpcHandler):
         return generic.service(handler_call_details)
 
 
-def _refusal(message: str) -> grpc.RpcMethodHandler:
+def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
     """Answers any call, of whatever kind, with UNIMPLEMENTED before it reads a request."""
 
     async def refuse(_requests: Any, call: Any) -> None:
@@ -272,7 +272,7 @@ class _Binder:
         entries: Mapping[str, _Entry],
         fallback: Registration | None,
     ) -> None:
-        methods: dict[str, grpc.RpcMethodHandler] = {}
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for entry in entries.values():
             try:
                 methods[entry.method.name] = make_method_handler(
@@ -307,9 +307,7 @@ class _Binder:
             if method not in served:
                 return None
             info = unit.schema.service(name).methods[method]
-            handler = make_method_handler(
-                info, fallback.handler, unit.schema, unit.rules
-            )
+            handler = make_method_handler(info, fallback.handler, unit.schema, unit.rules)
             return grpc.method_handlers_generic_handler(name, {method: handler})
 
         self.fallbacks[name] = build

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncContext", "Context"]
 
+
 class _CallView:
     """What the two contexts share: everything that does not wait."""
 
@@ -83,9 +84,7 @@ class _CallView:
         """
         self.abort(status.code, status.details, status.trailing_metadata or ())
 
-    def set_trailing_metadata(
-        self, trailing_metadata: Iterable[tuple[str, str | bytes]]
-    ) -> None:
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Set what is sent with the status.
 
         Raises:
@@ -124,16 +123,15 @@ class _CallView:
         self._call.disable_next_message_compression()
 
 
-class Context(_CallView, grpc.ServicerContext):
+# The stubs of grpcio are stricter than its own contexts: None for no deadline, lists of identities.
+class Context(_CallView, grpc.ServicerContext):  # type: ignore[misc]
     """The context of a sync handler: grpcio's interface, plus ``method``."""
 
     def __init__(self, call: Any, method: MethodInfo) -> None:
         self._call = call
         self.method = method
 
-    def send_initial_metadata(
-        self, initial_metadata: Iterable[tuple[str, str | bytes]]
-    ) -> None:
+    def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Send the initial metadata now rather than with the first response.
 
         Raises:
@@ -154,7 +152,7 @@ class Context(_CallView, grpc.ServicerContext):
         return bool(self._call.add_callback(callback))
 
 
-class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):
+class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
     """The context of an async handler: grpc.aio's interface, plus ``method``."""
 
     def __init__(

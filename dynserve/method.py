@@ -13,7 +13,7 @@ __all__ = ["Kind", "MethodInfo", "ServiceInfo"]
 
 
 class Kind(enum.Enum):
-    """The four streaming kinds, as two booleans: (requests are a stream, responses are a stream)."""
+    """The four streaming kinds, as two booleans: are requests a stream, are responses a stream."""
 
     UNARY_UNARY = (False, False)
     UNARY_STREAM = (False, True)

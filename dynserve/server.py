@@ -41,7 +41,8 @@ class Server:
 
     or, from code that has no event loop, on a thread of its own::
 
-        with app.server("127.0.0.1:0").in_thread() as server: ...
+        with app.server("127.0.0.1:0").in_thread() as server:
+            ...
 
     Args:
         units: what to serve, as ``App.units()`` gives it.
@@ -188,7 +189,7 @@ class Server:
             thread.join()
 
     async def run(self, grace: float = DEFAULT_GRACE) -> None:
-        """Start, serve until SIGINT or SIGTERM, and stop gracefully; a second signal stops at once."""
+        """Start, serve until SIGINT or SIGTERM, then stop gracefully; a second signal is final."""
         await self.start()
         await self.until_signal(grace)
 
@@ -250,13 +251,11 @@ def _on_signals(function: Any) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _add_port(
-    engine: AioEngine, address: str, credentials: grpc.ServerCredentials | None
-) -> str:
+def _add_port(engine: AioEngine, address: str, credentials: grpc.ServerCredentials | None) -> str:
     """Listen on one address; returns it as clients reach it."""
-    if not address.startswith(("unix:", "unix-abstract:", "vsock:")):
-        if not _HOST_PORT.fullmatch(address) or int(address.rpartition(":")[2]) > 65535:
-            raise AddressError(address, "expected HOST:PORT, [IPV6]:PORT or unix:PATH")
+    is_path = address.startswith(("unix:", "unix-abstract:", "vsock:"))
+    if not is_path and not _is_host_port(address):
+        raise AddressError(address, "expected HOST:PORT, [IPV6]:PORT or unix:PATH")
     _refuse_live_socket(address)
     try:
         port = engine.add_port(address, credentials)
@@ -267,6 +266,11 @@ def _add_port(
     if address.endswith(":0"):
         return f"{address[:-1]}{port}"
     return address
+
+
+def _is_host_port(address: str) -> bool:
+    match = _HOST_PORT.fullmatch(address)
+    return match is not None and int(match[2]) <= 65535
 
 
 def _refuse_live_socket(address: str) -> None:

@@ -175,7 +175,7 @@ def place_of(handler: Callable[..., Any]) -> str:
         function = function.func
     function = inspect.unwrap(function)
     if not hasattr(function, "__code__") and not hasattr(function, "__func__"):
-        function = getattr(type(function), "__call__", function)
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - the function is wanted
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     name = getattr(handler, "__qualname__", None) or own_name(handler) or repr(handler)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -10,7 +10,7 @@ import inspect
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -24,7 +24,7 @@ _log = logging.getLogger("dynserve.handlers")
 
 DETAILS_KEY = "grpc-status-details-bin"
 
-Metadata: TypeAlias = Sequence[tuple[str, "str | bytes"]]
+Metadata: TypeAlias = tuple[tuple[str, "str | bytes"], ...]
 
 
 # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Custom-Metadata"
@@ -42,7 +42,7 @@ def checked_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
         ValueError: a key or a value has a character that cannot be sent.
     """
     try:
-        pairs = tuple((key, value) for key, value in metadata)
+        pairs: tuple[tuple[Any, Any], ...] = tuple((key, value) for key, value in metadata)
     except (TypeError, ValueError) as error:
         raise TypeError(f"got {metadata!r} as metadata, expected pairs of key and value") from error
     for key, value in pairs:
@@ -130,7 +130,7 @@ class StatusError(grpc.RpcError):
         """The text of the status, in gRPC's own word for it."""
         return self._message
 
-    def trailing_metadata(self) -> Metadata:
+    def trailing_metadata(self) -> Metadata:  # type: ignore[override]  # the stub: named tuples
         """What is sent with the status, the encoded details included."""
         if not self.status_details:
             return self._trailing
@@ -168,7 +168,8 @@ class ErrorRules:
             TypeError: ``error`` is not an exception class, or ``handler`` is not a plain function.
             ValueError: the class has a handler.
         """
-        if not (isinstance(error, type) and issubclass(error, Exception)):
+        base: object = error
+        if not (isinstance(base, type) and issubclass(base, Exception)):
             raise TypeError(f"got {error!r}, expected an exception class")
         if inspect.iscoroutinefunction(handler) or not callable(handler):
             raise TypeError(

@@ -54,12 +54,21 @@ class Health:
         await self._servicer.enter_graceful_shutdown()
 
 
-class _DrainedServicer(health.aio.HealthServicer):  # type: ignore[misc]  # has no types
+class _DrainedServicer(health.aio.HealthServicer):
     """Watchers are told of the shutdown and let go, rather than kept until the grace is over."""
 
     def __init__(self, drain: Drain) -> None:
         super().__init__()
         self._drain = drain
 
-    async def Watch(self, request: Any, context: AsyncContext) -> None:
+    async def List(self, request: Any, context: AsyncContext) -> Any:
+        """The status of every service; grpcio-health-checking leaves this one out."""
+        response: Any = health_pb2.HealthListResponse()  # type: ignore[attr-defined]  # the stub is older
+        for name, status in self._server_status.items():  # type: ignore[attr-defined]  # the same
+            response.statuses[name].status = status
+        return response
+
+    async def Watch(  # type: ignore[override]  # messages of another pool, the same otherwise
+        self, request: Any, context: AsyncContext
+    ) -> None:
         await self._drain.run(super().Watch(request, context))

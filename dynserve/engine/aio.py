@@ -105,14 +105,12 @@ class _Adapter(grpc.GenericRpcHandler):
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler: Any = self._inner.service(handler_call_details)
         if handler is None:
             return None
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
-        attribute = (
-            f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
-        )
+        attribute = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
         behaviour = getattr(handler, attribute)
         if inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour):
             return handler  # type: ignore[no-any-return]
@@ -302,7 +300,7 @@ class SyncContext(grpc.ServicerContext):
     def is_active(self) -> bool:
         return not self._ended
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # None: no deadline
         remaining: float | None = self._ask("time_remaining", 0.0)
         return remaining
 
@@ -333,7 +331,7 @@ class SyncContext(grpc.ServicerContext):
         key: str | None = self._ask("peer_identity_key", None)
         return key
 
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:  # type: ignore[override]  # lists
         properties: Mapping[str, Iterable[bytes]] = self._ask("auth_context", {})
         return properties
 

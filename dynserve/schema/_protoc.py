@@ -19,7 +19,10 @@ def limit(job: dict) -> None:  # type: ignore[type-arg]
     except ImportError:  # not a POSIX system
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for kind, amount in ((resource.RLIMIT_AS, job["memory"]), (resource.RLIMIT_CPU, job["seconds"])):
+    for kind, amount in (
+        (resource.RLIMIT_AS, job["memory"]),
+        (resource.RLIMIT_CPU, job["seconds"]),
+    ):
         hard = resource.getrlimit(kind)[1]
         if hard == resource.RLIM_INFINITY or amount < hard:
             resource.setrlimit(kind, (amount, hard))

@@ -48,7 +48,7 @@ def compiler_version() -> str:
     return importlib.metadata.version("grpcio-tools")
 
 
-def compile_tree(tree: SourceTree, limits: Limits = Limits()) -> tuple[bytes, list[Diagnostic]]:
+def compile_tree(tree: SourceTree, limits: Limits) -> tuple[bytes, list[Diagnostic]]:
     """Compile ``tree.wanted`` with all they import.
 
     Returns:
@@ -68,12 +68,12 @@ def compile_tree(tree: SourceTree, limits: Limits = Limits()) -> tuple[bytes, li
             file.write_bytes(text)
         code = _run_child(stage, output, errors, tree, limits)
         with errors.open("rb") as stream:
-            text = stream.read(_MAX_STDERR).decode(errors="replace")
+            said = stream.read(_MAX_STDERR).decode(errors="replace")
         if code not in (0, 1):
-            raise CompilerError(_describe_crash(code, text, limits), tree.wanted)
-        diagnostics = _parse(text, tree)
+            raise CompilerError(_describe_crash(code, said, limits), tree.wanted)
+        diagnostics = _parse(said, tree)
         if code:
-            raise CompileError(diagnostics or [Diagnostic("protoc", 0, 0, text.strip())])
+            raise CompileError(diagnostics or [Diagnostic("protoc", 0, 0, said.strip())])
         return output.read_bytes(), diagnostics
 
 
@@ -180,7 +180,12 @@ def _shown(path: Path) -> str:
 
 def sources_key(tree: SourceTree) -> Sequence[bytes]:
     """What decides the outcome of a compilation, for a cache's key."""
-    parts = [compiler_version().encode(), *map(str.encode, FLAGS), b"", *map(str.encode, tree.wanted)]
+    parts = [
+        compiler_version().encode(),
+        *map(str.encode, FLAGS),
+        b"",
+        *map(str.encode, tree.wanted),
+    ]
     for name in sorted(tree.texts):
         parts += [name.encode(), tree.texts[name]]
     return parts

@@ -91,9 +91,7 @@ class _Resolver:
                 raise SourceError(str(root), "an include root must be a folder")
         self._follow((proto.path, text) for proto, text in contents.items())
         wanted = tuple(self._name(proto, text) for proto, text in contents.items())
-        return SourceTree(
-            wanted, self.texts, self.paths, (*self.roots, *builtin_roots())
-        )
+        return SourceTree(wanted, self.texts, self.paths, (*self.roots, *builtin_roots()))
 
     @staticmethod
     def _read_source(proto: ProtoSource) -> bytes:

@@ -14,13 +14,13 @@ from dynserve.errors import DescriptorError
 from .index import Index
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import (
-        Descriptor,
-        EnumDescriptor,
-        FieldDescriptor,
-        FileDescriptor,
-        ServiceDescriptor,
-    )
+    from google._upb import _message as upb
+    from google.protobuf import descriptor
+    from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, ServiceDescriptor
+
+    # The pure-Python and the upb class share an interface but no base class.
+    Descriptor = descriptor.Descriptor | upb.Descriptor
+    FieldDescriptor = descriptor.FieldDescriptor | upb.FieldDescriptor
 
 __all__ = ["LazyPool"]
 
@@ -42,36 +42,41 @@ class LazyPool:
         self._extended: set[str] = set()  # message types whose extensions are built
 
     def FindMessageTypeByName(self, full_name: str) -> Descriptor:
+        """The descriptor of the message type; KeyError where there is none."""
         self._need(full_name)
         return self._pool.FindMessageTypeByName(full_name)
 
     def FindExtensionByName(self, full_name: str) -> FieldDescriptor:
+        """The descriptor of the extension; KeyError where there is none."""
         self._need(full_name)
         return self._pool.FindExtensionByName(full_name)
 
     def FindEnumTypeByName(self, full_name: str) -> EnumDescriptor:
+        """The descriptor of the enum; KeyError where there is none."""
         self._need(full_name)
         return self._pool.FindEnumTypeByName(full_name)
 
     def FindServiceByName(self, full_name: str) -> ServiceDescriptor:
+        """The descriptor of the service; KeyError where there is none."""
         self._need(full_name)
         return self._pool.FindServiceByName(full_name)
 
     def FindFileByName(self, name: str) -> FileDescriptor:
+        """The descriptor of the file; KeyError where there is none."""
         self._build(name)
         return self._pool.FindFileByName(name)
 
     def message_class(self, descriptor: Descriptor) -> type[Message]:
         """The class of a message type, ready to parse: extensions of all it can hold are built."""
         self._build_extensions(descriptor)
-        return message_factory.GetMessageClass(descriptor)
+        return _class_of(descriptor)
 
     def message_class_with_extensions(self, full_name: str) -> type[Message]:
         """The same by name, for the types of ``descriptor.proto``, whose extensions are many."""
         with self._lock:
             for extension in list(self._index.extensions(full_name).values()):
                 self._build(extension.file)
-        return message_factory.GetMessageClass(self.FindMessageTypeByName(full_name))
+        return _class_of(self.FindMessageTypeByName(full_name))
 
     def _need(self, symbol: str) -> None:
         file = self._index.file_of(symbol)
@@ -134,3 +139,7 @@ class LazyPool:
                     if field.message_type:
                         todo.append(field.message_type)
             self._extended |= seen
+
+
+def _class_of(descriptor: Any) -> type[Message]:
+    return message_factory.GetMessageClass(descriptor)

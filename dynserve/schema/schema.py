@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -11,7 +11,13 @@ from typing import Any, cast
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
-from dynserve.errors import CompileError, DescriptorError, SourceError, SymbolError
+from dynserve.errors import (
+    CompileError,
+    DescriptorError,
+    Diagnostic,
+    SourceError,
+    SymbolError,
+)
 from dynserve.method import Kind, MethodInfo, ServiceInfo
 
 from . import compiler, imports
@@ -25,18 +31,29 @@ from .values import Converter
 
 __all__ = ["Schema"]
 
+_LIMITS = compiler.Limits()
+
 
 class Schema:
     """What .proto files declare, with nothing built before it is asked for.
 
     Every schema has a descriptor pool of its own, so two of them may hold files, packages and types
     of the same names. Made by :meth:`load`. Safe to use from several threads.
+
+    ``warnings`` are the compiler's, empty where the compiled set came from the cache.
     """
 
-    def __init__(self, index: Index, declared: Iterable[str], label: str = "schema") -> None:
+    def __init__(
+        self,
+        index: Index,
+        declared: Iterable[str],
+        label: str = "schema",
+        warnings: Sequence[Diagnostic] = (),
+    ) -> None:
         """``declared`` names the files that were asked for; others are there as their imports."""
         self.index = index
         self.label = label
+        self.warnings = tuple(warnings)
         self._declared = tuple(dict.fromkeys(declared))
         self._pool = LazyPool(index)
         self._classes: dict[str, type[Message]] = {}
@@ -50,7 +67,7 @@ class Schema:
         include: Sequence[str | os.PathLike[str]] = (),
         cache: bool = True,
         search: Sequence[Path] = (),
-        limits: compiler.Limits = compiler.Limits(),
+        limits: compiler.Limits = _LIMITS,
     ) -> Schema:
         """Compile or open the sources.
 
@@ -75,15 +92,17 @@ class Schema:
         found = collect(sources, search)
         index = Index()
         declared: list[str] = []
+        warnings: list[Diagnostic] = []
         roots = [Path(root) for root in include]
         if found.protos:
             tree = imports.resolve(found.protos, roots)
-            index.add_set("compiled sources", _compile(tree, cache, limits))
+            data, warnings = _compile(tree, cache, limits)
+            index.add_set("compiled sources", data)
             declared += tree.wanted
         for item in found.sets:
             declared += index.add_set(item.label, item.data)
         _complete(index, found.sets, cache, limits)
-        return cls(index, declared, _label(found))
+        return cls(index, declared, _label(found), warnings)
 
     # ---- what is in it
 
@@ -168,7 +187,7 @@ class Schema:
         return True
 
     def enum(self, name: str) -> EnumTypeWrapper:
-        """An enum by its full name: ``.Value("NAME")``, ``.Name(number)``, ``.items()``, attributes.
+        """An enum by its full name: ``.Value("NAME")``, ``.Name(number)``, ``.items()``.
 
         Raises:
             SymbolError: there is no such enum.
@@ -198,6 +217,15 @@ class Schema:
         from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
         return comments_of(FileDescriptorProto.FromString(self.index.raw(file)))
+
+    def build(self) -> None:
+        """Build every file now: what cannot be built is found, and nothing is left to be lazy.
+
+        Raises:
+            DescriptorError: a file cannot be built.
+        """
+        for file in self.index.files:
+            self._pool.FindFileByName(file)
 
     # ---- values
 
@@ -294,15 +322,17 @@ def _label(found: Collection) -> str:
 
 def _compile(
     tree: imports.SourceTree, use_cache: bool, limits: compiler.Limits
-) -> bytes | memoryview:
+) -> tuple[bytes | memoryview, list[Diagnostic]]:
+    """The compiled set, and the warnings of the compiler if it ran."""
     cache = Cache(default_folder()) if use_cache else None
     key = Cache.key(compiler.sources_key(tree)) if cache else ""
     data = cache.load(key) if cache else None
-    if data is None:
-        data, _ = compiler.compile_tree(tree, limits)
-        if cache:
-            cache.store(key, data)
-    return data
+    if data is not None:
+        return data, []
+    compiled, warnings = compiler.compile_tree(tree, limits)
+    if cache:
+        cache.store(key, compiled)
+    return compiled, warnings
 
 
 def _complete(
@@ -317,7 +347,7 @@ def _complete(
     if found:
         try:
             tree = imports.resolve(found, imports.builtin_roots())
-            index.add_set("installed protos", _compile(tree, cache, limits))
+            index.add_set("installed protos", _compile(tree, cache, limits)[0])
         except CompileError as error:  # only where an installation is broken
             raise DescriptorError("installed protos", str(error)) from error
         missing = index.missing()

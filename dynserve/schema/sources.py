@@ -117,7 +117,7 @@ def _one(
 
 
 def _is_text(source: str) -> bool:
-    return "\n" in source or source.lstrip().startswith(("syntax", "edition")) and ";" in source
+    return "\n" in source or (source.lstrip().startswith(("syntax", "edition")) and ";" in source)
 
 
 def _paths(path: Path, search: Sequence[Path]) -> Iterable[ProtoSource | DescriptorSet]:

@@ -43,7 +43,7 @@ def _in_message(scope: str, message: DescriptorProto) -> Iterator[str]:
 
 
 def _in_enum(scope: str, enum: EnumDescriptorProto) -> Iterator[str]:
-    """An enum's values are its siblings, as in C++; some clients look for them inside all the same."""
+    """An enum's values are its siblings, as in C++; some clients look for them inside it."""
     yield scope + enum.name
     for value in enum.value:
         yield scope + value.name

@@ -25,9 +25,7 @@ from google.protobuf.message import Message
 from dynserve.errors import MessageError, did_you_mean
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
-    from .pool import LazyPool
+    from .pool import Descriptor, FieldDescriptor, LazyPool
 
 __all__ = ["Converter"]
 
@@ -60,7 +58,7 @@ class Converter:
             MessageError: it does not fit; the error names the field.
         """
         if type(value) is message:
-            return cast("Message", value)
+            return value
         descriptor = message.DESCRIPTOR
         try:
             return self.plan(descriptor).convert(value)
@@ -88,7 +86,7 @@ class Converter:
             plan = self._plans.setdefault(descriptor.full_name, plan)
         return plan
 
-    def parse_dict(self, value: Mapping[str, Any], message: type[Message]) -> Message:
+    def parse_dict(self, value: Any, message: type[Message]) -> Message:
         """A message from the dict of its JSON form; protobuf's own errors."""
         from google.protobuf import json_format
 
@@ -113,7 +111,7 @@ class _Plan:
 
     def convert(self, value: object) -> Message:
         if type(value) is self._message:
-            return cast("Message", value)
+            return value
         if isinstance(value, Message) and value.DESCRIPTOR.full_name == self._name:
             return self._message.FromString(value.SerializePartialToString())
         if self._special is not None:
@@ -174,7 +172,8 @@ class _Plan:
             oneof = self._oneofs.get(name)
             if oneof is not None and chosen.setdefault(oneof, name) != name:
                 raise MessageError(
-                    "", f"{chosen[oneof]!r} and {name!r} are both set, but oneof {oneof!r} holds one"
+                    "",
+                    f"{chosen[oneof]!r} and {name!r} are both set, but oneof {oneof!r} holds one",
                 )
 
     def _blame(self, given: Mapping[str, Any], error: Exception) -> NoReturn:
@@ -265,9 +264,7 @@ def _mapping(one: Convert | None) -> Convert:
     return convert
 
 
-def _special(
-    owner: Converter, name: str, message: Any
-) -> Callable[[Any], Message | None] | None:
+def _special(owner: Converter, name: str, message: Any) -> Callable[[Any], Message | None] | None:
     """How a well-known type takes values that are no message; None from it: not this value."""
     if name in _WRAPPERS:
         return lambda value: _wrapped(message, value)

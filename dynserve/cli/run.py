@@ -1,0 +1,100 @@
+"""``dynserve run``: load plugins, say what is served, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from dynserve import plugins
+from dynserve.app import App, Defaults
+from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE, Server
+
+from . import banner
+
+__all__ = ["run"]
+
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+@click.command()
+@click.argument("targets", metavar="[TARGET]...", nargs=-1)
+@click.option(
+    "-p", "--proto", multiple=True, metavar="SOURCE",
+    help="A schema source for plugins that name none: a .proto file, a folder, a descriptor set,"
+    " package:NAME/PATH. With no TARGET it is served as it is. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "-I", "--include", multiple=True, metavar="DIR", type=click.Path(path_type=Path),
+    help="A folder in which imports are searched. Repeatable; inferred where none is given.",
+)  # fmt: skip
+@click.option(
+    "--listen", multiple=True, metavar="HOST:PORT", default=(DEFAULT_ADDRESS,), show_default=True,
+    help="An address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH; port 0 lets the system"
+    " choose. Repeatable.",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse to start while a method has no handler.")
+@click.option("--no-reflection", is_flag=True, help="Do not let clients discover the services.")
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=DEFAULT_GRACE, show_default=True,
+    metavar="SECONDS", help="How long calls under way may go on when the server stops.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="info",
+    show_default=True, help="What is logged to standard error.",
+)  # fmt: skip
+def run(
+    targets: tuple[str, ...],
+    proto: tuple[str, ...],
+    include: tuple[Path, ...],
+    listen: tuple[str, ...],
+    strict: bool,
+    no_reflection: bool,
+    grace: float,
+    log_level: str,
+) -> None:
+    """Serve plugins until Ctrl-C or SIGTERM.
+
+    A TARGET is a .py file, a folder with a plugin.py, package.module:attribute, or the name of an
+    installed plugin. Several are served side by side, each with a schema of its own.
+
+    \b
+    Examples:
+      dynserve run examples/route_guide
+      dynserve run plugin.py mypackage.service:app --listen 0.0.0.0:8080
+      dynserve run --proto third_party/ -I third_party
+    """
+    if not targets and not proto:
+        raise click.UsageError("name a TARGET to serve, or a schema with --proto.")
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    app = _load(targets, proto, include)
+    server = app.server(*listen, strict=strict, reflection=not no_reflection)
+    asyncio.run(_serve(server, grace, reflection=not no_reflection))
+
+
+def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path, ...]) -> App:
+    """All targets, mounted in one app."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, for package.module:attribute
+    roots = tuple(path.absolute() for path in include)
+    root = App()
+    for target in targets:
+        root.mount(plugins.load(target, Defaults(proto, roots)))
+    taken = any(app.takes_default_sources for app in root.tree()[1:])
+    if proto and not targets:
+        root.mount(App(*proto, include=roots))
+    elif proto and not taken:
+        click.echo("Warning: --proto has no effect, every plugin names its own sources", err=True)
+    return root
+
+
+async def _serve(server: Server, grace: float, reflection: bool) -> None:
+    await server.start()
+    banner.show(server.routes, server.addresses, reflection)
+    await server.until_signal(grace)

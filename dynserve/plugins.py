@@ -1,0 +1,154 @@
+"""Plugins: from what a person names to an App.
+
+A target is a .py file, a folder with a plugin.py, ``package.module:attribute``, or the name of an
+entry point in the group ``dynserve.plugins``. A file is loaded as a package of its own, so that it
+can import its neighbours relatively (``from . import data``); ``sys.path`` stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from dynserve.app import App, Defaults, defaults
+from dynserve.errors import DynserveError, PluginError, TargetError, did_you_mean
+
+__all__ = ["load"]
+
+GROUP = "dynserve.plugins"
+_FILE = "plugin.py"
+_NOTHING = Defaults()
+
+
+def load(target: str, given: Defaults = _NOTHING) -> App:
+    """Load the app that ``target`` names.
+
+    ``given`` is what apps get that are made meanwhile; the folder of a plugin's file is searched
+    for relative sources too.
+
+    Raises:
+        TargetError: there is no such target, or it has no app.
+        PluginError: importing it raised; the cause is the plugin's own exception.
+        DynserveError: what the plugin's own use of dynserve raised while it was imported.
+    """
+    path = Path(target)
+    if path.is_dir():
+        if not (path / _FILE).is_file():
+            raise TargetError(target, f"the folder has no {_FILE}")
+        path /= _FILE
+    if path.is_file():
+        if path.suffix != ".py":
+            raise TargetError(
+                target, f"not a plugin by its name; a plugin is a .py file{_hint(path)}"
+            )
+        given = replace(given, search=(path.resolve().parent, *given.search))
+        return _app_of(target, _import_file(target, path.resolve(), given))
+    if path.suffix == ".py" or "/" in target:
+        raise TargetError(target, "no such file or folder")
+    if ":" in target:
+        name, _, attribute = target.partition(":")
+        return _app_of(target, _import_module(target, name, given), attribute)
+    return _entry_point(target, given)
+
+
+def _hint(path: Path) -> str:
+    return f" (to serve a schema: --proto {path})" if path.suffix == ".proto" else ""
+
+
+def _import_file(target: str, path: Path, given: Defaults) -> ModuleType:
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"dynserve_plugin_{path.stem}_{digest}"
+    # With places to search it is a package, so relative imports find the plugin's neighbours.
+    spec = importlib.util.spec_from_file_location(
+        name, path, submodule_search_locations=[str(path.parent)]
+    )
+    if spec is None or spec.loader is None:  # .py files have a loader
+        raise TargetError(target, "Python cannot import it")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with defaults(given):
+            spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        _explain(target, error, path.parent)
+        raise
+    return module
+
+
+def _import_module(target: str, name: str, given: Defaults) -> ModuleType:
+    try:
+        with defaults(given):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise TargetError(target, f"no module named {error.name!r}") from None
+        _explain(target, error, None)
+        raise
+    except BaseException as error:
+        _explain(target, error, None)
+        raise
+
+
+def _explain(target: str, error: BaseException, folder: Path | None) -> None:
+    """Raise PluginError for what a plugin's import raised, unless it speaks for itself."""
+    if isinstance(error, DynserveError) or not isinstance(error, (Exception, SystemExit)):
+        return
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and folder is not None and error.name:
+        is_neighbour = (folder / f"{error.name}.py").exists() or (folder / error.name).is_dir()
+        if is_neighbour:
+            hint = f"a neighbour of the plugin is imported relatively: from . import {error.name}"
+    summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    raise PluginError(target, f"importing it failed: {summary}", hint) from error
+
+
+def _app_of(target: str, module: ModuleType, attribute: str = "") -> App:
+    names: Sequence[str] = [name for name, value in vars(module).items() if isinstance(value, App)]
+    if attribute:
+        app = getattr(module, attribute, None)
+        if app is None:
+            near = did_you_mean(attribute, names)
+            raise TargetError(target, f"module {module.__name__!r} has no {attribute!r}{near}")
+    elif "app" in names:
+        app = module.__dict__["app"]
+    elif len(names) == 1:
+        app = module.__dict__[names[0]]
+    elif names:
+        raise TargetError(
+            target, f"has several apps, {', '.join(names)}; call the one to serve 'app'"
+        )
+    else:
+        raise TargetError(target, "has no app; it needs a line such as: app = App('my.proto')")
+    return _checked(target, app)
+
+
+def _checked(target: str, app: object) -> App:
+    if not isinstance(app, App):
+        raise TargetError(target, f"is a {type(app).__name__}, expected a dynserve.App")
+    return app
+
+
+def _entry_point(target: str, given: Defaults) -> App:
+    points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    if target not in points:
+        near = did_you_mean(target, points) or "; a module is named as package.module:attribute"
+        raise TargetError(
+            target, f"no such file or folder, and no plugin of that name is installed{near}"
+        )
+    try:
+        with defaults(given):
+            return _checked(target, points[target].load())
+    except TargetError:
+        raise
+    except BaseException as error:
+        _explain(target, error, None)
+        raise
