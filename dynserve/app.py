@@ -8,9 +8,8 @@ import contextvars
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dynserve.binding import Unit
 from dynserve.schema import Schema
@@ -24,8 +23,7 @@ __all__ = ["App"]
 _Rule = TypeVar("_Rule", bound=ExceptionHandler)
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(NamedTuple):
     """What apps get that are made while a plugin is loaded.
 
     ``sources`` are for apps that name none, ``include`` goes in front of every app's own,

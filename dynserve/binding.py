@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -28,8 +27,10 @@ __all__ = ["BoundService", "Router", "Routes", "Unit", "bind"]
 _MAX_PATH = 256  # characters of an unknown path that are looked at, remembered and echoed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+_NO_RULES = ErrorRules()
+
+
+class Unit(NamedTuple):
     """What is bound together: one schema, and handlers for methods in it.
 
     A registry that is no ``Service`` holds handlers for any service, and the general fallback.
@@ -37,11 +38,10 @@ class Unit:
 
     schema: Schema
     registries: Sequence[Registry]
-    rules: ErrorRules = field(default_factory=ErrorRules)
+    rules: ErrorRules = _NO_RULES
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BoundService:
+class BoundService(NamedTuple):
     """A service of the snapshot.
 
     ``handlers`` maps the methods that have a handler to the place of it.
@@ -57,17 +57,16 @@ class BoundService:
         return tuple(m for m in self.schema.method_kinds(self.name) if m not in self.handlers)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Routes:
+class Routes(NamedTuple):
     """An immutable snapshot of everything that is served.
 
     ``services`` are sorted by name: those that the sources declare, and those that have handlers.
     """
 
     services: Mapping[str, BoundService]
-    table: Mapping[str, grpc.GenericRpcHandler] = field(repr=False)
-    unknown: Callable[[str], str] = field(repr=False)
-    late: Callable[[str], grpc.GenericRpcHandler | None] = field(repr=False)
+    table: Mapping[str, grpc.GenericRpcHandler]
+    unknown: Callable[[str], str]
+    late: Callable[[str], grpc.GenericRpcHandler | None]
 
     @property
     def holes(self) -> list[str]:
@@ -119,8 +118,7 @@ def bind(units: Iterable[Unit]) -> Routes:
     return binder.finish()
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A registration whose method was found."""
 
     method: MethodInfo

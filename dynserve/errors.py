@@ -6,9 +6,8 @@ line returns for it: 2 where the user's words to the command were wrong, 1 for e
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = [
     "AddressError",
@@ -37,6 +36,8 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
     alike. The work is bounded whatever the peer sends: names are cut to 200 characters and at most
     200 candidates are compared letter by letter.
     """
+    import difflib  # only once something is wrong
+
     name = name[:_MAX_NAME]
     names = list(candidates)
     last = _last_component(name)
@@ -114,8 +115,7 @@ class DescriptorError(DynserveError):
         return f"{self.source}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One thing that protoc said about a source file.
 
     ``line`` and ``column`` count from 1 and are 0 where protoc gave none; ``source_line`` is the

@@ -18,8 +18,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -42,8 +41,7 @@ _MAKERS: dict[Kind, Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What a callable is: whether it runs on the loop, yields, and wants the context."""
 
     is_async: bool

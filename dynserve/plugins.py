@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -49,7 +47,7 @@ def load(target: str, given: Defaults = _NOTHING) -> App:
             raise TargetError(
                 target, f"not a plugin by its name; a plugin is a .py file{_hint(path)}"
             )
-        given = replace(given, search=(path.resolve().parent, *given.search))
+        given = given._replace(search=(path.resolve().parent, *given.search))
         return _app_of(target, _import_file(target, path.resolve(), given))
     if path.suffix == ".py" or "/" in target:
         raise TargetError(target, "no such file or folder")
@@ -138,6 +136,8 @@ def _checked(target: str, app: object) -> App:
 
 
 def _entry_point(target: str, given: Defaults) -> App:
+    import importlib.metadata  # slow to import, and only needed here
+
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if target not in points:
         near = did_you_mean(target, points) or "; a module is named as package.module:attribute"

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from dynserve.method import Kind
 
@@ -19,8 +18,7 @@ __all__ = ["Registration", "Registry", "Service"]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """A handler as the user registered it.
 
     ``service`` and ``method`` are None where the user left them out; ``method`` is then found by

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -206,6 +206,6 @@ class ErrorRules:
 def _unforeseen(error: BaseException, method: MethodInfo) -> StatusError:
     if type(error) is NotImplementedError and not error.args:
         return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
-    identifier = secrets.token_hex(8)
+    identifier = os.urandom(8).hex()
     _log.error("%s failed (error id %s)", method, identifier, exc_info=error)
     return StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")

@@ -10,7 +10,7 @@ that calls are routed by.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -20,8 +20,10 @@ from dynserve.context import AsyncContext
 from dynserve.schema import Schema
 from dynserve.service import Service
 
-from .catalog import Catalog, File
 from .drain import Drain
+
+if TYPE_CHECKING:
+    from .catalog import Catalog, File
 
 __all__ = ["reflection_units"]
 
@@ -67,6 +69,8 @@ class _Catalogs:
         self._made: tuple[Routes, Catalog] | None = None
 
     def current(self) -> Catalog:
+        from .catalog import Catalog  # not needed before the first client asks
+
         routes = self._routes()
         if self._made is None or self._made[0] is not routes:
             self._made = routes, Catalog(routes)

@@ -1,6 +1,6 @@
 """From .proto files to message classes; this floor knows nothing of gRPC."""
 
-from .compiler import Limits
 from .schema import Schema
+from .toolchain import Limits
 
 __all__ = ["Limits", "Schema"]

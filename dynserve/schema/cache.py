@@ -13,7 +13,6 @@ import logging
 import mmap
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,6 +76,8 @@ class Cache:
 
     def store(self, key: str, data: bytes) -> None:
         """Keep ``data`` under ``key``; a failure is logged and nothing else."""
+        import tempfile  # slow to import, not needed when the entry is there
+
         path = self._path(key)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,8 +7,6 @@ names that they are imported by: what is compiled is exactly what was hashed for
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import importlib.util
 import json
 import re
@@ -16,36 +14,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from dynserve.errors import CompileError, CompilerError, Diagnostic
 
 from .imports import SourceTree, find_root
+from .toolchain import FLAGS, Limits
 
-__all__ = ["Limits", "compile_tree"]
+__all__ = ["compile_tree"]
 
-FLAGS = ("--include_imports", "--include_source_info", "--retain_options")
 _OUTPUT, _ERRORS = "set.binpb", "stderr"
 _MAX_STDERR = 256 * 1024  # bytes of diagnostics that are read
 _POSITION = re.compile(r":(\d+):(\d+): ")
 _NOT_FOUND = re.compile(r'Import "(.*)" was not found or had errors\.$')
 _CHILD = Path(__file__).with_name("_protoc.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one compilation may use: wall and CPU time in seconds, address space in bytes."""
-
-    seconds: int = 120
-    memory: int = 4 << 30
-
-
-@functools.cache
-def compiler_version() -> str:
-    """The version of the installed grpcio-tools, which carries protoc."""
-    return importlib.metadata.version("grpcio-tools")
 
 
 def compile_tree(tree: SourceTree, limits: Limits) -> tuple[bytes, list[Diagnostic]]:
@@ -176,16 +159,3 @@ def _near(tree: SourceTree) -> Iterable[Path]:
 def _shown(path: Path) -> str:
     cwd = Path.cwd()
     return str(path.relative_to(cwd)) if path == cwd or cwd in path.parents else str(path)
-
-
-def sources_key(tree: SourceTree) -> Sequence[bytes]:
-    """What decides the outcome of a compilation, for a cache's key."""
-    parts = [
-        compiler_version().encode(),
-        *map(str.encode, FLAGS),
-        b"",
-        *map(str.encode, tree.wanted),
-    ]
-    for name in sorted(tree.texts):
-        parts += [name.encode(), tree.texts[name]]
-    return parts

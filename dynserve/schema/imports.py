@@ -18,8 +18,8 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dynserve.errors import SourceError
 
@@ -38,8 +38,7 @@ _IMPORT = re.compile(
 _MAX_SEARCHED = 20_000  # folder entries that the search for a hint may look at
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTree:
+class SourceTree(NamedTuple):
     """A closed set of .proto texts by name.
 
     ``wanted`` are the names that were asked for, ``texts`` has them and all they import. ``paths``

@@ -9,8 +9,7 @@ before a file is parsed for its names or built.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -25,8 +24,7 @@ __all__ = ["Index"]
 _SET_FILE, _FILE_NAME, _FILE_SOURCE_INFO = 1, 1, 9
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """Where an extension is defined: its full name and the file."""
 
     name: str

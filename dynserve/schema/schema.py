@@ -20,18 +20,19 @@ from dynserve.errors import (
 )
 from dynserve.method import Kind, MethodInfo, ServiceInfo
 
-from . import compiler, imports
+from . import imports
 from .cache import Cache, default_folder
 from .comments import comments_of
 from .index import Index
 from .options import Options
 from .pool import LazyPool
 from .sources import Collection, DescriptorSet, ProtoSource, Source, collect
+from .toolchain import Limits, key_of
 from .values import Converter
 
 __all__ = ["Schema"]
 
-_LIMITS = compiler.Limits()
+_LIMITS = Limits()
 
 
 class Schema:
@@ -67,7 +68,7 @@ class Schema:
         include: Sequence[str | os.PathLike[str]] = (),
         cache: bool = True,
         search: Sequence[Path] = (),
-        limits: compiler.Limits = _LIMITS,
+        limits: Limits = _LIMITS,
     ) -> Schema:
         """Compile or open the sources.
 
@@ -321,23 +322,23 @@ def _label(found: Collection) -> str:
 
 
 def _compile(
-    tree: imports.SourceTree, use_cache: bool, limits: compiler.Limits
+    tree: imports.SourceTree, use_cache: bool, limits: Limits
 ) -> tuple[bytes | memoryview, list[Diagnostic]]:
     """The compiled set, and the warnings of the compiler if it ran."""
     cache = Cache(default_folder()) if use_cache else None
-    key = Cache.key(compiler.sources_key(tree)) if cache else ""
+    key = Cache.key(key_of(tree)) if cache else ""
     data = cache.load(key) if cache else None
     if data is not None:
         return data, []
-    compiled, warnings = compiler.compile_tree(tree, limits)
+    from .compiler import compile_tree  # what it needs, a start from the cache does not
+
+    compiled, warnings = compile_tree(tree, limits)
     if cache:
         cache.store(key, compiled)
     return compiled, warnings
 
 
-def _complete(
-    index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: compiler.Limits
-) -> None:
+def _complete(index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: Limits) -> None:
     """Add well-known and common files that the sets import but do not carry."""
     missing = index.missing()
     found = []

@@ -14,15 +14,12 @@ Nothing is compiled here and no import is followed: see ``imports`` for that.
 from __future__ import annotations
 
 import glob
-import importlib.metadata
 import importlib.util
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 from google.protobuf.message import Message
 
@@ -39,8 +36,7 @@ SET_SUFFIXES = (".binpb", ".pb", ".protoset", ".desc", ".bin")
 _MAX_INFLATED = 1 << 30  # bytes; what a gzipped descriptor set may grow to
 
 
-@dataclass(frozen=True, slots=True)
-class ProtoSource:
+class ProtoSource(NamedTuple):
     """One .proto file that was asked for.
 
     ``root`` is the import root that the source implies (the folder that was named), None where
@@ -56,16 +52,14 @@ class ProtoSource:
         return self.label or str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class DescriptorSet:
+class DescriptorSet(NamedTuple):
     """A serialised ``google.protobuf.FileDescriptorSet`` and what to call it in an error."""
 
     label: str
-    data: bytes = field(repr=False)
+    data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(NamedTuple):
     """Everything that was asked for, in the order that it was asked for."""
 
     protos: tuple[ProtoSource, ...]
@@ -181,6 +175,8 @@ def _file(path: Path, root: Path | None) -> ProtoSource | DescriptorSet:
 def _inflate(label: str, data: bytes) -> bytes:
     if data[:2] != b"\x1f\x8b":
         return data
+    import zlib  # seldom needed
+
     inflater = zlib.decompressobj(wbits=31)
     try:
         inflated = inflater.decompress(data, _MAX_INFLATED)
@@ -215,9 +211,11 @@ def _package_folders(name: str) -> tuple[list[Path], bool]:
         spec = None
     if spec is not None and spec.submodule_search_locations:
         return [Path(place) for place in spec.submodule_search_locations], False
+    from importlib import metadata  # slow to import, seldom needed
+
     try:
-        distribution = importlib.metadata.distribution(name)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+        distribution = metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
         return [], False
     return [Path(str(distribution.locate_file("")))], True
 
