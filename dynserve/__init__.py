@@ -1,5 +1,7 @@
 """Serve any .proto from Python, with no generated code."""
 
+from typing import TYPE_CHECKING
+
 from dynserve.app import App
 from dynserve.context import AsyncContext, Context
 from dynserve.errors import (
@@ -48,3 +50,15 @@ __all__ = [
     "TargetError",
     "UnhandledMethodsError",
 ]
+
+__version__: str
+"""The version of the installed package, such as ``"1.2.0"``."""
+
+if not TYPE_CHECKING:  # a type checker would take it to mean that every name is there
+
+    def __getattr__(name: str) -> str:
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # slow to import, and seldom asked for
+
+        return version("dynserve")

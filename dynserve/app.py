@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dynserve.binding import Unit
+from dynserve.errors import SourceError
 from dynserve.schema import Schema
 from dynserve.schema.sources import Source
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE, Server
@@ -88,6 +89,10 @@ class App(Registry):
         Raises:
             SourceError, CompileError, CompilerError, DescriptorError: see :meth:`Schema.load`.
         """
+        if not self._sources:
+            raise SourceError(
+                "App()", "has handlers but no source; write App('my.proto'), or give --proto"
+            )
         return Schema.load(*self._sources, include=self._include, search=self._search)
 
     def service(self, name: str) -> Service:
@@ -119,8 +124,12 @@ class App(Registry):
         """Serve another app beside this one. Each keeps its schema and its exception handlers.
 
         Raises:
+            TypeError: ``other`` is no app.
             ValueError: that would mount an app in itself.
         """
+        given: object = other
+        if not isinstance(given, App):
+            raise TypeError(f"got {given!r} to mount, expected an App")
         if self in other.tree():
             raise ValueError("an app cannot be mounted in itself")
         self._mounted.append(other)

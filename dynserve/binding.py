@@ -14,18 +14,17 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from dynserve.errors import BindError, SymbolError, did_you_mean, nearest
+from dynserve.errors import BindError, DescriptorError, SymbolError, did_you_mean
 from dynserve.handlers import make_method_handler, shape_of
-from dynserve.method import MethodInfo, ServiceInfo
+from dynserve.method import MethodInfo
+from dynserve.names import Name, Names, one_of, plain
 from dynserve.schema import Schema
 from dynserve.service import Registration, Registry, own_name, place_of
-from dynserve.status import ErrorRules
+from dynserve.status import ErrorRules, StatusError
 
 __all__ = ["BoundService", "Router", "Routes", "Unit", "bind"]
 
-
 _MAX_PATH = 256  # characters of an unknown path that are looked at, remembered and echoed
-
 
 _NO_RULES = ErrorRules()
 
@@ -91,17 +90,21 @@ class Router(grpc.GenericRpcHandler):
         """The method handler for a path; for an unknown one, a handler that says what is near."""
         path = handler_call_details.method
         routes = self.routes  # once: the whole call is served from this snapshot
-        generic = routes.table.get(path) or routes.late(path)
+        try:
+            generic = routes.table.get(path) or routes.late(path)
+        except DescriptorError as error:  # the method's file cannot be built, now that it has to be
+            return _refusal(_NO_RULES.status(error, path))
         if generic is None:
-            return _refusal(routes.unknown(path[:_MAX_PATH]))
+            message = routes.unknown(path[:_MAX_PATH])
+            return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, message))
         return generic.service(handler_call_details)
 
 
-def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
-    """Answers any call, of whatever kind, with UNIMPLEMENTED before it reads a request."""
+def _refusal(status: StatusError) -> grpc.RpcMethodHandler[Any, Any]:
+    """Answers any call, of whatever kind, with a status before it reads a request."""
 
     async def refuse(_requests: Any, call: Any) -> None:
-        await call.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+        await call.abort(status.code(), status.details())
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -126,28 +129,39 @@ class _Entry(NamedTuple):
     where: str
 
 
+class _Fallback(NamedTuple):
+    """A fallback that can be one, and whether it serves only streams of responses."""
+
+    handler: Callable[..., Any]
+    where: str
+    is_generator: bool
+
+
 class _Binder:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.table: dict[str, grpc.GenericRpcHandler] = {}
         self.services: dict[str, BoundService] = {}
         self.fallbacks: dict[str, Callable[[str], grpc.GenericRpcHandler | None]] = {}
+        self._names: dict[tuple[Schema, str | None], Names] = {}
+        self._unknown: set[tuple[Schema, str]] = set()  # services that are not in the schema
 
     def add(self, unit: Unit) -> None:
         entries = self._entries(unit)
-        fallbacks = {r.service_name: r.fallback_handler for r in unit.registries}
-        names = [*unit.schema.declared_services, *entries, *filter(None, fallbacks)]
-        for name in dict.fromkeys(names):
-            if name not in unit.schema.index.services:
-                self._service_of(unit.schema, name, "service")
-            elif name in self.services:
+        fallbacks = self._fallbacks_of(unit)
+        named = [r.service_name for r in unit.registries if r.service_name is not None]
+        for name in dict.fromkeys([*unit.schema.declared_services, *entries, *named]):
+            if not self._is_known(unit.schema, name, ""):
+                continue
+            if name in self.services:
                 other = self.services[name].schema
                 self.problems.append(
                     f"service {name!r} is in two schemas: {other.label} and {unit.schema.label}"
                 )
-            else:
-                fallback = fallbacks.get(name) or fallbacks.get(None)
-                self._add_service(unit, name, entries.get(name, {}), fallback)
+                continue
+            self._add_service(
+                unit, name, entries.get(name, {}), fallbacks.get(name) or fallbacks.get(None)
+            )
 
     def finish(self) -> Routes:
         if self.problems:
@@ -195,71 +209,81 @@ class _Binder:
         servicer: object,
         name: str,
     ) -> None:
-        info = self._service_of(schema, name, f"servicer {type(servicer).__name__}")
-        if info is None:
+        where = f"servicer {type(servicer).__name__}"
+        if not self._is_known(schema, name, where):
             return
+        info = schema.service(name)
+        attributes = {plain(name): name for name in dir(servicer) if not name.startswith("_")}
         found = False
         for method in info.methods.values():
             handler = getattr(servicer, method.name, None)
             if handler is None:
-                handler = getattr(servicer, _snake(method.name), None)
-            if handler is not None:
-                found = True
+                handler = getattr(servicer, attributes.get(plain(method.name), ""), None)
+            if handler is None:
+                continue
+            found = True
+            if callable(handler):
                 self._enter(entries, method, handler, place_of(handler))
+            else:
+                self.problems.append(f"{where} has {handler!r} for {method}, expected a method")
         if not found:
             wanted = ", ".join(info.methods)
-            self.problems.append(
-                f"servicer {type(servicer).__name__} has none of the methods of {name}: {wanted}"
-            )
+            self.problems.append(f"{where} has none of the methods of {name}: {wanted}")
 
     def _method_of(self, schema: Schema, registration: Registration) -> MethodInfo | None:
-        info = None
-        if registration.service is not None:
-            info = self._service_of(schema, registration.service, registration.where)
-            if info is None:
-                return None
-        method = self._find(schema, info, registration)
+        where = registration.where
+        if registration.service is not None and not self._is_known(
+            schema, registration.service, where
+        ):
+            return None
+        method = self._find(schema, registration)
         if method is not None and registration.kind not in (None, method.kind):
             self.problems.append(
-                f"{registration.where} is registered as {registration.kind}, but {method} is"
-                f" {method.kind}; use @{method.kind.name.lower()} or @rpc"
+                f"{where} is registered as {registration.kind}, but {method} is {method.kind};"
+                f" use @{method.kind.name.lower()} or @rpc"
             )
             return None
         return method
 
-    def _service_of(self, schema: Schema, name: str, where: str) -> ServiceInfo | None:
-        try:
-            return schema.service(name)
-        except SymbolError as error:
-            self.problems.append(f"{where}: {error}")
-            return None
+    def _is_known(self, schema: Schema, service: str, where: str) -> bool:
+        """Whether the schema has the service; noted once where it has not."""
+        if service in schema.index.services:
+            return True
+        if (schema, service) not in self._unknown:
+            self._unknown.add((schema, service))
+            error = SymbolError("service", service, schema.index.services)
+            self.problems.append(f"{where}: {error}" if where else str(error))
+        return False
 
-    def _find(
-        self, schema: Schema, info: ServiceInfo | None, registration: Registration
-    ) -> MethodInfo | None:
+    def _find(self, schema: Schema, registration: Registration) -> MethodInfo | None:
         """The method by its name, or by the handler's own; in one service, or in all declared."""
-        wanted = registration.method or own_name(registration.handler) or ""
-        exact = registration.method is not None
-        services = [info.name] if info else schema.declared_services
-        every = [(s, m) for s in services for m in schema.method_kinds(s)]
-        found = [(s, m) for s, m in every if m == wanted]
-        if not found and not exact:
-            found = [(s, m) for s, m in every if _plain(m) == _plain(wanted)]
+        service, where = registration.service, registration.where
+        wanted = registration.method
+        names = self._names_of(schema, service)
+        if wanted is None:
+            wanted = own_name(registration.handler) or ""
+            found = names.exactly(wanted) or names.alike(wanted)
+        else:
+            found = names.exactly(wanted)
         if len(found) == 1:
-            service, method = found[0]
-            return schema.service(service).methods[method]
-        where = registration.where
+            return schema.service(found[0].service).methods[found[0].method]
         if found:
-            listed = ", ".join(f"'{s}/{m}'" for s, m in found)
-            self.problems.append(f"{where}: {wanted!r} is ambiguous; name one of {listed}")
-            return None
-        names = {m: None for _, m in every}
-        near = did_you_mean(wanted if exact else _camel(wanted), names)
-        of = f"service {info.name!r}" if info else "any service of the schema"
-        if not exact and not near and names:
-            near = f"; name the method, one of {', '.join(list(names)[:8])}"
-        self.problems.append(f"{where}: no method {wanted!r} in {of}{near}")
+            self.problems.append(f"{where}: {wanted!r} is ambiguous{one_of(found)}")
+        else:
+            of = "any service of the schema" if service is None else f"service {service!r}"
+            near = names.near(wanted, in_full=service is None)
+            self.problems.append(f"{where}: no method {wanted!r} in {of}{near}")
         return None
+
+    def _names_of(self, schema: Schema, service: str | None) -> Names:
+        """Kept, as there may be thousands of methods and as many handlers."""
+        key = schema, service
+        if key not in self._names:
+            services = schema.declared_services if service is None else [service]
+            self._names[key] = Names(
+                Name(name, method) for name in services for method in schema.method_kinds(name)
+            )
+        return self._names[key]
 
     # ---- one service
 
@@ -268,7 +292,7 @@ class _Binder:
         unit: Unit,
         name: str,
         entries: Mapping[str, _Entry],
-        fallback: Registration | None,
+        fallback: _Fallback | None,
     ) -> None:
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for entry in entries.values():
@@ -286,19 +310,29 @@ class _Binder:
             generic = grpc.method_handlers_generic_handler(name, methods)
             self.table |= {f"/{name}/{method}": generic for method in methods}
 
+    def _fallbacks_of(self, unit: Unit) -> dict[str | None, _Fallback]:
+        """The fallbacks by service; that for all services is under None."""
+        fallbacks: dict[str | None, _Fallback] = {}
+        for registry in unit.registries:
+            given = registry.fallback_handler
+            if given is None:
+                continue
+            try:
+                shape = shape_of(given.handler)
+            except TypeError as error:
+                self.problems.append(f"{given.where} {error}")
+            else:
+                fallback = _Fallback(given.handler, given.where, shape.is_generator)
+                fallbacks[registry.service_name] = fallback
+        return fallbacks
+
     def _add_fallback(
-        self, unit: Unit, name: str, handled: Mapping[str, str], fallback: Registration
+        self, unit: Unit, name: str, handled: Mapping[str, str], fallback: _Fallback
     ) -> dict[str, str]:
-        try:
-            shape = shape_of(fallback.handler)
-        except TypeError as error:
-            self.problems.append(f"{fallback.where} {error}")
-            return {}
-        kinds = unit.schema.method_kinds(name)
         served = {
             method: fallback.where
-            for method, kind in kinds.items()
-            if method not in handled and (kind.response_streaming or not shape.is_generator)
+            for method, kind in unit.schema.method_kinds(name).items()
+            if method not in handled and (kind.response_streaming or not fallback.is_generator)
         }
 
         def build(method: str) -> grpc.GenericRpcHandler | None:
@@ -335,8 +369,7 @@ def _explain_unknown(services: Mapping[str, BoundService], path: str) -> str:
     service, _, method = path.removeprefix("/").rpartition("/")
     bound = services.get(service)
     if bound is None:
-        near = " or ".join(map(repr, nearest(service, services)))
-        return f"unknown service {service!r}" + (f"; did you mean {near}?" if near else "")
+        return f"unknown service {service!r}{did_you_mean(service, services)}"
     names = bound.schema.method_kinds(service)
     if method in names:
         return f"method {service}/{method} is not implemented on this server"
@@ -345,12 +378,3 @@ def _explain_unknown(services: Mapping[str, BoundService], path: str) -> str:
 
 def _plain(name: str) -> str:
     return name.replace("_", "").lower()
-
-
-def _snake(name: str) -> str:
-    words = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
-    return words.lstrip("_")
-
-
-def _camel(name: str) -> str:
-    return "".join(word[:1].upper() + word[1:] for word in name.split("_"))

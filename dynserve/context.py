@@ -7,6 +7,7 @@ one behaviour on every engine, and handlers written for generated code run uncha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = ["AsyncContext", "Context"]
+
+
+class PeerGoneError(asyncio.CancelledError):
+    """A response cannot be sent because the call is over; its task is about to be cancelled."""
+
+
+async def write(call: Any, data: bytes) -> None:
+    """Send a response on an engine's async context.
+
+    Raises:
+        PeerGoneError: the call is over.
+    """
+    try:
+        await call.write(data)
+    except grpc.aio.InternalError as error:
+        raise PeerGoneError from error
 
 
 class _CallView:
@@ -188,7 +205,7 @@ class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         Raises:
             MessageError: it is not, and does not become, a message of the response type.
         """
-        await self._call.write(self._encode(message))
+        await write(self._call, self._encode(message))
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have ``callback(context)`` called on the loop when the call ends."""

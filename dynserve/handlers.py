@@ -14,6 +14,7 @@ that forgot), which then runs on the engine's loop.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import inspect
 import logging
@@ -21,9 +22,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from dynserve.context import AsyncContext, Context
+from dynserve.context import AsyncContext, Context, PeerGoneError, write
 from dynserve.method import Kind, MethodInfo
 from dynserve.schema import Schema
 from dynserve.status import ErrorRules, StatusError
@@ -144,9 +146,7 @@ class _Endpoint:
         self._takes_context = takes_context
         self._request = method.request
         self._response = method.response
-        streams = method.kind.request_streaming
-        self._requests: Callable[[Any], Any] = self._map if streams else self._parse
-        self._requests_async: Callable[[Any], Any] = self._map_async if streams else self._parse
+        self._streams_in = method.kind.request_streaming
 
     # ---- sync
 
@@ -155,7 +155,7 @@ class _Endpoint:
         try:
             response = self._invoke(request, call)
             if type(response) is not self._response and inspect.isawaitable(response):
-                response = _on_loop(call, response)
+                response = _OnLoop(call).wait(response)
             return self._encode(response)
         except BaseException as error:
             self._fail(call, error)
@@ -166,7 +166,7 @@ class _Endpoint:
         try:
             responses = self._invoke(request, call)
             if inspect.isawaitable(responses):
-                responses = _on_loop(call, responses)
+                responses = _OnLoop(call).wait(responses)
             for response in self._iterable(responses, call):
                 yield self._encode(response)
         except GeneratorExit:
@@ -177,17 +177,14 @@ class _Endpoint:
             _close(responses)
 
     def _invoke(self, request: Any, call: Any) -> Any:
-        message = self._requests(request)
+        message = map(self._parse, request) if self._streams_in else self._parse(request)
         if self._takes_context:
             return self._handler(message, Context(call, self._method))
         return self._handler(message)
 
-    def _map(self, requests: Iterable[bytes]) -> Iterator[Message]:
-        return map(self._parse, requests)
-
     def _iterable(self, responses: Any, call: Any) -> Iterable[Any]:
         if isinstance(responses, AsyncIterable):
-            return _iterate_on_loop(call, responses)
+            return _OnLoop(call).iterate(responses)
         if isinstance(responses, Iterable) and not isinstance(responses, (Message, dict, str)):
             return responses
         raise self._not_iterable(responses)
@@ -197,8 +194,8 @@ class _Endpoint:
         if not call.is_active():
             raise error  # cancelled: nobody to answer, and most likely the cause of the error
         status = self._status(error, call)
-        call.abort(status.code(), status.details(), _trailing(call, status))
-        raise error  # abort() has raised; this is for the reader
+        abort: Callable[..., NoReturn] = call.abort
+        abort(status.code(), status.details(), _trailing(call, status))
 
     # ---- async
 
@@ -224,10 +221,10 @@ class _Endpoint:
                     responses = await responses
                 if isinstance(responses, AsyncIterable):
                     async for response in responses:
-                        await call.write(self._encode(response))
+                        await write(call, self._encode(response))
                 elif responses is not None:  # None: it wrote through its context
                     for response in self._iterable(responses, call):
-                        await call.write(self._encode(response))
+                        await write(call, self._encode(response))
             finally:
                 await _close_async(responses)
             return
@@ -236,26 +233,26 @@ class _Endpoint:
         await self._fail_async(call, failure)
 
     def _invoke_async(self, request: Any, call: Any) -> Any:
-        message = self._requests_async(request)
+        message = _Requests(self._parse, call) if self._streams_in else self._parse(request)
         if self._takes_context:
             context = AsyncContext(call, self._method, self._parse, self._encode)
             return self._handler(message, context)
         return self._handler(message)
 
-    def _map_async(self, requests: AsyncIterable[bytes]) -> AsyncIterator[Message]:
-        return _ParsedRequests(self._parse, requests)
-
     async def _fail_async(self, call: Any, error: BaseException) -> NoReturn:
         if isinstance(error, asyncio.CancelledError):
-            if _task_was_cancelled():
+            if isinstance(error, PeerGoneError) or _task_was_cancelled():
                 raise error
             # Something the handler awaited was cancelled, not the call: it still needs a status.
             error = RuntimeError("the handler let a CancelledError out, but was not cancelled")
-        elif isinstance(error, KeyboardInterrupt) or call.done():
+        elif isinstance(error, KeyboardInterrupt):
             raise error
         status = self._status(error, call)
-        await call.abort(status.code(), status.details(), _trailing(call, status))
-        raise error  # as above
+        abort: Callable[..., Awaitable[NoReturn]] = call.abort
+        try:
+            await abort(status.code(), status.details(), _trailing(call, status))
+        except grpc.aio.InternalError:
+            raise PeerGoneError from error
 
     # ---- both
 
@@ -289,17 +286,30 @@ class _Endpoint:
         return StatusError(code, details if isinstance(details, str) else details.decode())
 
 
-class _ParsedRequests(AsyncIterator[Message]):
-    """The requests of a stream, parsed one by one; no generator, so there is none to close."""
+class _Requests(AsyncIterator[Message]):
+    """The requests of a stream, parsed one by one.
 
-    __slots__ = ("_next", "_parse")
+    Read from the call: the iterator that grpc.aio hands out is an async generator, which costs more
+    and is left to the garbage collector when a handler does not read to the end.
+    """
 
-    def __init__(self, parse: Callable[[bytes], Message], requests: AsyncIterable[bytes]) -> None:
+    __slots__ = ("_ended", "_parse", "_read")
+
+    def __init__(self, parse: Callable[[bytes], Message], call: Any) -> None:
         self._parse = parse
-        self._next = aiter(requests).__anext__
+        self._read = call.read
+        self._ended = False
 
     async def __anext__(self) -> Message:
-        return self._parse(await self._next())
+        if not self._ended:
+            data = await self._read()
+            if data is not grpc.aio.EOF:
+                return self._parse(data)
+            self._ended = True
+            # A cancelled call too ends its requests, and is reported as cancelled a moment later.
+            # One turn of the loop, and the handler is cancelled before it takes them for complete.
+            await asyncio.sleep(0)
+        raise StopAsyncIteration
 
 
 def _trailing(call: Any, status: StatusError) -> tuple[tuple[str, str | bytes], ...]:
@@ -316,33 +326,46 @@ def _task_was_cancelled() -> bool:
     return cancelling is None or cancelling() > 0
 
 
-def _on_loop(call: Any, awaitable: Awaitable[Any]) -> Any:
-    """Await, from a worker thread, what a sync handler returned."""
-    loop: asyncio.AbstractEventLoop | None = getattr(call, "event_loop", None)
-    if loop is None:
-        _close(awaitable)
-        raise TypeError("a sync handler returned an awaitable; declare it with 'async def'")
+class _OnLoop:
+    """Awaits on the engine's loop, from a worker thread, what a sync handler returned.
 
-    async def wait() -> Any:
-        return await awaitable
+    One thing at a time; what is awaited is cancelled when the call ends.
+    """
 
-    future = asyncio.run_coroutine_threadsafe(wait(), loop)
-    call.add_callback(future.cancel)
-    return future.result()
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._loop: asyncio.AbstractEventLoop | None = getattr(call, "event_loop", None)
+        self._future: concurrent.futures.Future[Any] | None = None
+        call.add_callback(self._cancel)
 
+    def _cancel(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
 
-def _iterate_on_loop(call: Any, responses: AsyncIterable[Any]) -> Iterator[Any]:
-    iterator = aiter(responses)
-    end = object()
-    try:
-        while (response := _on_loop(call, anext(iterator, end))) is not end:
-            yield response
-    finally:
-        closing = _close_async(iterator)
-        if call.is_active():
-            _on_loop(call, closing)
-        else:
-            asyncio.run_coroutine_threadsafe(closing, call.event_loop)
+    def wait(self, awaitable: Awaitable[Any]) -> Any:
+        """The result of the awaitable."""
+        if self._loop is None:
+            _close(awaitable)
+            raise TypeError("a sync handler returned an awaitable; declare it with 'async def'")
+
+        async def wait() -> Any:
+            return await awaitable
+
+        self._future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        if not self._call.is_active():  # it ended before the callback had something to cancel
+            self._future.cancel()
+        return self._future.result()
+
+    def iterate(self, responses: AsyncIterable[Any]) -> Iterator[Any]:
+        """The items of an async iterable, which is closed at the end."""
+        iterator = aiter(responses)
+        end = object()
+        try:
+            while (response := self.wait(anext(iterator, end))) is not end:
+                yield response
+        finally:
+            if self._loop is not None:  # not waited for: the call may be over
+                asyncio.run_coroutine_threadsafe(_close_async(iterator), self._loop)
 
 
 def _close(responses: Any) -> None:

@@ -2,7 +2,8 @@
 
 A target is a .py file, a folder with a plugin.py, ``package.module:attribute``, or the name of an
 entry point in the group ``dynserve.plugins``. A file is loaded as a package of its own, so that it
-can import its neighbours relatively (``from . import data``); ``sys.path`` stays as it is.
+can import its neighbours relatively (``from . import data``); ``sys.path`` stays as it is. Only a
+target that names a module puts the working directory on it, as ``python -m`` does.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
-import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -49,7 +49,7 @@ def load(target: str, given: Defaults = _NOTHING) -> App:
             )
         given = given._replace(search=(path.resolve().parent, *given.search))
         return _app_of(target, _import_file(target, path.resolve(), given))
-    if path.suffix == ".py" or "/" in target:
+    if path.suffix == ".py" or path.name != target:
         raise TargetError(target, "no such file or folder")
     if ":" in target:
         name, _, attribute = target.partition(":")
@@ -83,15 +83,19 @@ def _import_file(target: str, path: Path, given: Defaults) -> ModuleType:
 
 
 def _import_module(target: str, name: str, given: Defaults) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise TargetError(
+            target, f"{name!r} is not a module's name; expected package.module:attribute"
+        )
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
     try:
         with defaults(given):
             return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise TargetError(target, f"no module named {error.name!r}") from None
-        _explain(target, error, None)
-        raise
     except BaseException as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise TargetError(target, f"no module named {missing!r}") from None
         _explain(target, error, None)
         raise
 
@@ -102,27 +106,27 @@ def _explain(target: str, error: BaseException, folder: Path | None) -> None:
         return
     hint = ""
     if isinstance(error, ModuleNotFoundError) and folder is not None and error.name:
-        is_neighbour = (folder / f"{error.name}.py").exists() or (folder / error.name).is_dir()
-        if is_neighbour:
-            hint = f"a neighbour of the plugin is imported relatively: from . import {error.name}"
-    summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        name = error.name.partition(".")[0]
+        if (folder / f"{name}.py").exists() or (folder / name).is_dir():
+            hint = f"a neighbour of the plugin is imported relatively: from . import {name}"
+    summary = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
     raise PluginError(target, f"importing it failed: {summary}", hint) from error
 
 
 def _app_of(target: str, module: ModuleType, attribute: str = "") -> App:
-    names: Sequence[str] = [name for name, value in vars(module).items() if isinstance(value, App)]
+    apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
     if attribute:
         app = getattr(module, attribute, None)
         if app is None:
-            near = did_you_mean(attribute, names)
+            near = did_you_mean(attribute, apps)
             raise TargetError(target, f"module {module.__name__!r} has no {attribute!r}{near}")
-    elif "app" in names:
-        app = module.__dict__["app"]
-    elif len(names) == 1:
-        app = module.__dict__[names[0]]
-    elif names:
+    elif "app" in apps:
+        app = apps["app"]
+    elif len(set(apps.values())) == 1:
+        (app,) = set(apps.values())
+    elif apps:
         raise TargetError(
-            target, f"has several apps, {', '.join(names)}; call the one to serve 'app'"
+            target, f"has several apps: {', '.join(apps)}; name the one to serve 'app'"
         )
     else:
         raise TargetError(target, "has no app; it needs a line such as: app = App('my.proto')")
@@ -131,7 +135,7 @@ def _app_of(target: str, module: ModuleType, attribute: str = "") -> App:
 
 def _checked(target: str, app: object) -> App:
     if not isinstance(app, App):
-        raise TargetError(target, f"is a {type(app).__name__}, expected a dynserve.App")
+        raise TargetError(target, f"is of type {type(app).__name__}, expected a dynserve.App")
     return app
 
 

@@ -9,16 +9,18 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
-from dynserve.builtin import Drain, Health, reflection_units
 from dynserve.engine import AioEngine
 from dynserve.errors import AddressError, UnhandledMethodsError
+
+if TYPE_CHECKING:
+    from dynserve.builtin import Drain, Health
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
 
@@ -28,7 +30,7 @@ DEFAULT_GRACE = 10.0
 # A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would go
 # on taking every other connection.
 _OPTIONS = (("grpc.so_reuseport", 0),)
-_HOST_PORT = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(\[.*\]|[^:]*):(\d+)")
+_HOST_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
 
 
 class Server:
@@ -79,11 +81,14 @@ class Server:
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
+        # Not before a server is made: their messages enter protobuf's process-wide pool.
+        from dynserve.builtin import Drain, Health, reflection_units
+
         self._listen = tuple(listen)
         self._credentials = credentials
         self._strict = strict
-        self._drain = Drain()
-        self._health = Health(self._drain) if health else None
+        self._drain: Drain = Drain()
+        self._health: Health | None = Health() if health else None
         self._builtin = [self._health.unit()] if self._health else []
         if reflection:
             self._builtin += reflection_units(lambda: self._router.routes, self._drain)
@@ -123,9 +128,10 @@ class Server:
                 _add_port(engine, address, self._credentials) for address in self._listen
             )
         except AddressError:
+            await engine.start()  # a grpc.aio server that was never started keeps its ports
             await engine.stop(None)
             raise
-        await self._report_health()
+        self._report_health()
         await engine.start()
 
     async def replace(self, units: Iterable[Unit]) -> None:
@@ -135,12 +141,12 @@ class Server:
             BindError, UnhandledMethodsError: as when the server was made; nothing is replaced.
         """
         self._router.routes = self._bind(units)
-        await self._report_health()
+        self._report_health()
 
     async def set_health(self, service: str, serving: bool) -> None:
         """Report a service, or ``""`` for the server, as SERVING or NOT_SERVING."""
         if self._health is not None:
-            await self._health.set(service, serving)
+            self._health.set(service, serving)
 
     async def stop(self, grace: float | None = DEFAULT_GRACE) -> None:
         """Report NOT_SERVING, refuse new calls, let those under way finish, cancel the rest.
@@ -150,9 +156,9 @@ class Server:
         if self._engine is None:
             return
         if self._health is not None:
-            await self._health.drain()
+            self._health.drain()
         stopping = asyncio.ensure_future(self._engine.stop(grace))
-        await self._drain.start()
+        self._drain.start()
         await stopping
 
     async def wait_for_termination(self) -> None:
@@ -188,13 +194,16 @@ class Server:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
-    async def run(self, grace: float = DEFAULT_GRACE) -> None:
-        """Start, serve until SIGINT or SIGTERM, then stop gracefully; a second signal is final."""
-        await self.start()
-        await self.until_signal(grace)
+    async def run(
+        self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
+    ) -> None:
+        """Start, serve until SIGINT or SIGTERM, then stop gracefully; a second signal is final.
 
-    async def until_signal(self, grace: float = DEFAULT_GRACE) -> None:
-        """The second half of :meth:`run`: wait for SIGINT or SIGTERM, then stop."""
+        ``ready`` is called once, when calls are served and a signal is a request to stop.
+
+        Raises:
+            AddressError: as :meth:`start`.
+        """
         signalled = asyncio.Event()
         again = asyncio.Event()
 
@@ -202,6 +211,9 @@ class Server:
             (again if signalled.is_set() else signalled).set()
 
         with _on_signals(on_signal):
+            await self.start()
+            if ready is not None:
+                ready()
             await signalled.wait()
             stopping = asyncio.ensure_future(self.stop(grace))
             impatient = asyncio.ensure_future(again.wait())
@@ -217,10 +229,10 @@ class Server:
             raise UnhandledMethodsError(routes.holes)
         return routes
 
-    async def _report_health(self) -> None:
+    def _report_health(self) -> None:
         if self._health is not None:
             services = self._router.routes.services.values()
-            await self._health.serve(service.name for service in services if service.handlers)
+            self._health.serve(service.name for service in services if service.handlers)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

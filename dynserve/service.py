@@ -45,13 +45,14 @@ class _Decorator:
         )
 
     def __get__(self, owner: Registry | None, owner_type: type) -> _BoundDecorator:
-        return _BoundDecorator(owner, self._kind)  # type: ignore[arg-type]  # None: help() only
+        return _BoundDecorator(owner, self._kind, self.__doc__)  # type: ignore[arg-type]  # None: help() only
 
 
 class _BoundDecorator:
-    def __init__(self, owner: Registry, kind: Kind | None) -> None:
+    def __init__(self, owner: Registry, kind: Kind | None, doc: str | None) -> None:
         self._owner = owner
         self._kind = kind
+        self.__doc__ = doc
 
     @overload
     def __call__(self, name: Handler, /) -> Handler: ...
@@ -101,6 +102,7 @@ class Registry:
 
         Raises:
             TypeError: ``handler`` cannot be called, or has no name of its own and none was given.
+            ValueError: ``name`` is that of another service's method.
         """
         if not callable(handler):
             raise TypeError(f"got {handler!r} as a handler, expected something that can be called")
@@ -151,7 +153,15 @@ class Service(Registry):
 
         ``servicer.GetFeature`` or ``servicer.get_feature`` serves ``GetFeature``; a method of the
         service that the object does not have stays without a handler.
+
+        Raises:
+            TypeError: ``servicer`` is a class.
         """
+        if isinstance(servicer, type):
+            name = servicer.__qualname__
+            raise TypeError(
+                f"got the class {name} as a servicer, expected an object of it: {name}()"
+            )
         self.servicers.append(servicer)
 
     def __repr__(self) -> str:
@@ -168,12 +178,11 @@ def own_name(handler: Callable[..., Any]) -> str | None:
 
 def place_of(handler: Callable[..., Any]) -> str:
     """Where a handler was written, for an error: ``name (file.py:12)``."""
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    if not hasattr(function, "__code__") and not hasattr(function, "__func__"):
+    if isinstance(handler, functools.partial):
+        return place_of(handler.func)
+    name = getattr(handler, "__qualname__", None) or f"{type(handler).__qualname__} object"
+    function: Any = inspect.unwrap(handler)
+    if not inspect.isroutine(function) and not isinstance(function, type):
         function = getattr(type(function), "__call__", function)  # noqa: B004 - the function is wanted
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    name = getattr(handler, "__qualname__", None) or own_name(handler) or repr(handler)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -184,7 +184,7 @@ class ErrorRules:
         """These rules, and for classes that they do not name, the others."""
         return ErrorRules({**others._rules, **self._rules})
 
-    def status(self, error: BaseException, method: MethodInfo) -> StatusError:
+    def status(self, error: BaseException, method: MethodInfo | str) -> StatusError:
         """The status for an exception that a handler raised; what nobody foresaw is logged."""
         if isinstance(error, StatusError):
             return error
@@ -203,7 +203,7 @@ class ErrorRules:
         return _unforeseen(TypeError(problem), method)
 
 
-def _unforeseen(error: BaseException, method: MethodInfo) -> StatusError:
+def _unforeseen(error: BaseException, method: MethodInfo | str) -> StatusError:
     if type(error) is NotImplementedError and not error.args:
         return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
     identifier = os.urandom(8).hex()

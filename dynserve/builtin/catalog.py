@@ -2,85 +2,88 @@
 
 Clients know a file by its name alone. Where two schemas have different files of one name, the later
 schema's is given another name, in whatever imports it too, so that each client gets files that fit
-together.
+together. What is the same in both is one file.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from dynserve.binding import Routes
 from dynserve.schema import Schema
 from dynserve.schema.symbols import symbols_of
 
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
 __all__ = ["Catalog", "File"]
 
+_MAX_BYTES = 3 << 20  # of files in one response; clients take 4 MiB unless told otherwise
 
-class _Shelf:
-    """The files of one schema, under the names that clients are given."""
-
-    def __init__(self, schema: Schema, number: int) -> None:
-        self.schema = schema
-        self.number = number
-        self.aliases: dict[str, str] = {}  # a file's own name → the name given to clients
-
-    def own_name(self, name: str) -> str | None:
-        """The file that clients know as ``name``."""
-        for own, alias in self.aliases.items():
-            if alias == name:
-                return own
-        return name if name in self.schema.index.files and name not in self.aliases else None
-
-    def avoid(self, taken: dict[str, bytes]) -> None:
-        """Rename what another schema has under the same name with other content."""
-        index = self.schema.index
-        todo = [n for n in index.files if n in taken and taken[n] != index.raw(n)]
-        if not todo:
-            return
-        importers: dict[str, list[str]] = {}
-        for name in index.files:
-            for other in _imports(self.schema, name):
-                importers.setdefault(other, []).append(name)
-        while todo:
-            name = todo.pop()
-            if name not in self.aliases:
-                self.aliases[name] = f"schema_{self.number}/{name}"
-                todo += importers.get(name, ())
+# Clients have the well-known types themselves, under these names, and can hold them only once.
+_WELL_KNOWN = "google/protobuf/"
 
 
-@dataclass(frozen=True)
 class File:
-    """A file of a schema; two are the same when the schema and the name are."""
+    """A file as clients see it.
 
-    shelf: _Shelf
-    name: str
+    ``name`` is what clients know it by, ``own_name`` what its schema does. ``renamed`` has the
+    files of the schema where the two differ.
+    """
 
-    def imports(self) -> list[File]:
-        """What it imports, options included."""
-        return [File(self.shelf, name) for name in _imports(self.shelf.schema, self.name)]
+    def __init__(self, schema: Schema, own_name: str, renamed: Mapping[str, str]) -> None:
+        self.schema = schema
+        self.own_name = own_name
+        self.name = renamed.get(own_name, own_name)
+        self._renamed = renamed
+
+    @functools.cached_property
+    def imports(self) -> list[str]:
+        """The names of what it imports, options included."""
+        return [self._renamed.get(name, name) for name in _imports(self.schema, self.own_name)]
+
+    @functools.cached_property
+    def is_changed(self) -> bool:
+        """Whether clients see another file than the schema has."""
+        names = (self.own_name, *_imports(self.schema, self.own_name)) if self._renamed else ()
+        return any(name in self._renamed for name in names)
 
     @functools.cached_property
     def data(self) -> bytes:
-        """The serialised ``FileDescriptorProto``, as clients are to see it."""
-        raw = self.shelf.schema.index.raw(self.name)
-        aliases = self.shelf.aliases
-        if self.name not in aliases:
-            return raw
-        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+        """The serialised ``FileDescriptorProto``.
 
-        file = FileDescriptorProto.FromString(raw)
-        file.name = aliases[self.name]
-        for imported in (file.dependency, file.option_dependency):
-            imported[:] = [aliases.get(name, name) for name in imported]
-        return file.SerializeToString()
+        With its comments, unless they make it more than a client would take.
+        """
+        index = self.schema.index
+        data = index.raw(self.own_name)
+        if len(data) > _MAX_BYTES:
+            data = index.stripped(self.own_name)
+        return self._with_new_names(data) if self.is_changed else data
 
+    @functools.cached_property
+    def size(self) -> int:
+        """Its length in bytes without comments."""
+        return len(self.schema.index.stripped(self.own_name))
 
-def _imports(schema: Schema, name: str) -> list[str]:
-    index = schema.index
-    found = [*index.dependencies(name), *index.option_dependencies(name)]
-    return [other for other in found if other in index.files]
+    def _with_new_names(self, data: bytes) -> bytes:
+        file = _parse(data)
+        file.name = self.name
+        for names in (file.dependency, file.option_dependency):
+            names[:] = [self._renamed.get(name, name) for name in names]
+        return bytes(file.SerializeToString())
+
+    def is_in(self, schema: Schema) -> bool:
+        """Whether ``schema`` has this very file."""
+        if self.is_changed:
+            return False
+        mine, other = self.schema.index, schema.index
+        if mine.raw(self.name) == other.raw(self.name):
+            return True
+        data, same = mine.stripped(self.name), other.stripped(self.name)
+        return data == same or _with_json_names(data) == _with_json_names(same)
 
 
 class Catalog:
@@ -88,62 +91,162 @@ class Catalog:
 
     def __init__(self, routes: Routes) -> None:
         self.services = list(routes.services)
-        self._served = {name: service.schema for name, service in routes.services.items()}
-        self._shelves: dict[Schema, _Shelf] = {}
-        taken: dict[str, bytes] = {}
-        schemas = routes.schemas
-        for number, schema in enumerate(schemas, 1):
-            shelf = self._shelves[schema] = _Shelf(schema, number)
-            if len(schemas) > 1:
-                shelf.avoid(taken)
-                for name in schema.index.files:
-                    if name not in shelf.aliases:
-                        taken.setdefault(name, schema.index.raw(name))
+        self._serving = {name: service.schema for name, service in routes.services.items()}
+        self._files: dict[str, File] = {}  # by the name that clients know
+        self._renamed: dict[Schema, dict[str, str]] = {}
+        for schema in routes.schemas:
+            self._add(schema)
         self._symbols = functools.lru_cache(256)(_symbols)
+
+    def _add(self, schema: Schema) -> None:
+        clashing = _with_importers(schema, self._clashing(schema), self._files)
+        renamed = self._renamed[schema] = {n: self._other_name(n, schema) for n in clashing}
+        for name in schema.index.files:
+            file = File(schema, name, renamed)
+            known = self._files.setdefault(file.name, file)
+            if name.startswith(_WELL_KNOWN) and file.size > known.size:
+                self._files[name] = file  # the later version has all that the earlier has
+
+    def _clashing(self, schema: Schema) -> list[str]:
+        known = (name for name in schema.index.files if name in self._files)
+        return [
+            name
+            for name in known
+            if not name.startswith(_WELL_KNOWN) and not self._files[name].is_in(schema)
+        ]
+
+    def _other_name(self, name: str, schema: Schema) -> str:
+        names = (f"schema_{number}/{name}" for number in itertools.count(2))
+        taken = schema.index.files
+        return next(other for other in names if other not in self._files and other not in taken)
 
     def file(self, name: str) -> File | None:
         """The file that clients know as ``name``."""
-        for shelf in self._shelves.values():
-            own = shelf.own_name(name)
-            if own is not None:
-                return File(shelf, own)
-        return None
+        return self._files.get(name)
+
+    def bundle(self, file: File, sent: set[str]) -> list[bytes]:
+        """The file, and of all that it imports what was not sent; names are added to ``sent``.
+
+        A response holds no more than a client takes: it asks for the rest by name.
+        """
+        files = []
+        size = 0
+        for one in self._closure(file):
+            is_import = one is not file
+            if is_import and one.name in sent:
+                continue
+            size += len(one.data)
+            if is_import and size > _MAX_BYTES:
+                break
+            sent.add(one.name)
+            files.append(one.data)
+        return files
+
+    def _closure(self, file: File) -> Iterator[File]:
+        """The file and all that it imports, directly or not, the nearest first."""
+        seen = {file.name}
+        todo = [file]
+        for one in todo:
+            yield one
+            new = [name for name in dict.fromkeys(one.imports) if name not in seen]
+            seen.update(new)
+            todo += [self._files[name] for name in new]
 
     def file_of(self, symbol: str) -> File | None:
         """The file that defines a symbol: first in the schema that serves it, then in any."""
         for schema in self._order(symbol):
             file = schema.index.file_of(symbol)
             if file is not None and symbol in self._symbols(schema, file):
-                return File(self._shelves[schema], file)
+                return self._seen(schema, file)
         return None
 
     def extension(self, extendee: str, number: int) -> File | None:
         """The file that defines an extension."""
-        for schema, shelf in self._shelves.items():
+        for schema in self._renamed:
             extension = schema.index.extensions(extendee).get(number)
             if extension is not None:
-                return File(shelf, extension.file)
+                return self._seen(schema, extension.file)
         return None
 
-    def extension_numbers(self, extendee: str) -> list[int]:
-        """The numbers of all extensions of a message type, sorted."""
-        schemas = self._shelves
-        return sorted({n for schema in schemas for n in schema.index.extensions(extendee)})
+    def extension_numbers(self, extendee: str) -> list[int] | None:
+        """The numbers of all extensions of a message type, sorted; None without such a type."""
+        found = [schema.index.extensions(extendee) for schema in self._renamed]
+        numbers = sorted({number for extensions in found for number in extensions})
+        if numbers or any(_has_message(schema, extendee) for schema in self._renamed):
+            return numbers
+        return None
 
-    def has_message(self, name: str) -> bool:
-        """Whether there is a message type of that name."""
-        file = self.file_of(name)
-        if file is None:
-            return False
-        return file.shelf.schema.has_message(name)
+    def _seen(self, schema: Schema, file: str) -> File:
+        return self._files[self._renamed[schema].get(file, file)]
 
     def _order(self, symbol: str) -> Iterable[Schema]:
-        serving = self._served.get(symbol) or self._served.get(symbol.rpartition(".")[0])
-        rest = [schema for schema in self._shelves if schema is not serving]
+        serving = self._serving.get(symbol) or self._serving.get(symbol.rpartition(".")[0])
+        rest = [schema for schema in self._renamed if schema is not serving]
         return [serving, *rest] if serving is not None else rest
 
 
-def _symbols(schema: Schema, file: str) -> frozenset[str]:
+def _imports(schema: Schema, file: str) -> list[str]:
+    index = schema.index
+    found = [*index.dependencies(file), *index.option_dependencies(file)]
+    return [name for name in found if name in index.files]
+
+
+def _with_importers(schema: Schema, files: Iterable[str], among: Container[str]) -> set[str]:
+    """The files, and which of ``among`` import them, directly or not."""
+    found = set(files)
+    if not found:
+        return found
+    importers: dict[str, list[str]] = {}
+    for name in schema.index.files:
+        if name in among:
+            for imported in _imports(schema, name):
+                importers.setdefault(imported, []).append(name)
+    todo = list(found)
+    while todo:
+        new = set(importers.get(todo.pop(), ())) - found
+        found |= new
+        todo += new
+    return found
+
+
+def _parse(data: bytes) -> FileDescriptorProto:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-    return frozenset(symbols_of(FileDescriptorProto.FromString(schema.index.stripped(file))))
+    return FileDescriptorProto.FromString(data)
+
+
+def _symbols(schema: Schema, file: str) -> frozenset[str]:
+    return frozenset(symbols_of(_parse(schema.index.stripped(file))))
+
+
+def _has_message(schema: Schema, name: str) -> bool:
+    """Whether there is such a message type; nothing is built to find out."""
+    holder = schema.index.file_of(name)
+    if holder is None:
+        return False
+    file = _parse(schema.index.stripped(holder))
+    messages: Iterable[DescriptorProto] = file.message_type
+    found = None
+    for part in name.removeprefix(f"{file.package}.").split("."):
+        found = next((message for message in messages if message.name == part), None)
+        messages = found.nested_type if found is not None else ()
+    return found is not None
+
+
+def _with_json_names(data: bytes) -> FileDescriptorProto:
+    """The file as protoc writes it to a set; in generated modules the fields' JSON names are not.
+
+    https://protobuf.dev/programming-guides/json/#field-names
+    """
+    file = _parse(data)
+    fields = list(file.extension)
+    todo = list(file.message_type)
+    while todo:
+        message = todo.pop()
+        fields += [*message.field, *message.extension]
+        todo += message.nested_type
+    for field in fields:
+        if not field.json_name:
+            head, *words = field.name.split("_")
+            field.json_name = head + "".join(word[:1].upper() + word[1:] for word in words)
+    return file

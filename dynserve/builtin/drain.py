@@ -1,52 +1,58 @@
-"""Ending the server's own long streams when it stops.
+"""Ending the server's own idle streams when it stops.
 
-A health watcher or an idle reflection client would keep a graceful stop waiting for its whole grace
-time; both expect to be cut off and come back.
+An idle reflection client would keep a graceful stop waiting for its whole grace time; it expects to
+be cut off and to come back. What is being answered is answered first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import grpc
 
 from dynserve.status import StatusError
 
-__all__ = ["Drain"]
+__all__ = ["Drain", "shutting_down"]
 
-_LAST_WORDS = 0.05  # seconds in which a stream may send what it has and end by itself
+_Result = TypeVar("_Result")
 
 
 class Drain:
-    """Runs the bodies of streams, and ends them with UNAVAILABLE when the server drains."""
+    """Waits on behalf of streams, and stops waiting when the server drains. Used on one loop."""
 
     def __init__(self) -> None:
-        self.is_draining = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_draining = False
+        self._waiting: set[asyncio.Future[Any]] = set()
 
-    async def run(self, body: Coroutine[Any, Any, None]) -> None:
-        """Run the body of a stream.
+    async def wait_for(self, awaitable: Awaitable[_Result]) -> _Result:
+        """The result of ``awaitable``, which is cancelled if the server drains first.
 
         Raises:
-            StatusError: the server drains.
+            StatusError: the server drains: UNAVAILABLE.
         """
-        task = asyncio.ensure_future(body)
-        self._tasks.add(task)
+        waiting = asyncio.ensure_future(awaitable)
+        self._waiting.add(waiting)
+        if self._is_draining:
+            waiting.cancel()
         try:
-            await task
-        except asyncio.CancelledError:
-            if not self.is_draining:
-                raise
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down") from None
+            # Not `await waiting`: that could not tell whose cancellation it was.
+            await asyncio.wait({waiting})
         finally:
-            self._tasks.discard(task)
+            self._waiting.discard(waiting)
+            waiting.cancel()
+        if waiting.cancelled() and self._is_draining:
+            raise shutting_down()
+        return waiting.result()
 
-    async def start(self) -> None:
-        """End what runs now."""
-        self.is_draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
-        for task in self._tasks:
-            task.cancel()
+    def start(self) -> None:
+        """Stop waiting, now and from here on."""
+        self._is_draining = True
+        for waiting in self._waiting:
+            waiting.cancel()
+
+
+def shutting_down() -> StatusError:
+    """What a stream ends with that the server has let go; clients then come back."""
+    return StatusError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")

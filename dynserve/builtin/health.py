@@ -1,21 +1,28 @@
-"""grpc.health.v1: grpcio-health-checking's servicer, bound as a servicer of generated code is.
+"""grpc.health.v1: whether the server and each of its services is ready; Check, List and Watch.
 
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+
+The contract and the messages are grpcio-health-checking's. Its servicer is not used: it writes to
+watchers under the lock that a change of status needs, so one client that does not read would keep
+the server from ever stopping. It also has no List, and keeps watchers until the grace is over.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from grpc_health.v1 import health, health_pb2
+import grpc
+from grpc_health.v1 import health_pb2
 
 from dynserve.binding import Unit
 from dynserve.context import AsyncContext
 from dynserve.schema import Schema
 from dynserve.service import Service
+from dynserve.status import StatusError
 
-from .drain import Drain
+from .drain import shutting_down
 
 __all__ = ["Health"]
 
@@ -24,51 +31,75 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """The health of the server, under the name ``""``, and of each service."""
+    """The health of the server, under the name ``""``, and of each service. Used on one loop."""
 
-    def __init__(self, drain: Drain) -> None:
-        self._servicer = _DrainedServicer(drain)
-        self._known: set[str] = set()
+    def __init__(self) -> None:
+        self._schema = Schema.load(health_pb2)
+        self._response: Any = self._schema.message("grpc.health.v1.HealthCheckResponse")
+        self._responses: Any = self._schema.message("grpc.health.v1.HealthListResponse")
+        self._statuses: dict[str, int] = {"": _Status.SERVING}
+        self._served: frozenset[str] = frozenset()
+        self._is_draining = False
+        self._changed = asyncio.Event()  # of the statuses as they are; a change brings another
 
     def unit(self) -> Unit:
         """The service, to be bound."""
         service = Service(SERVICE)
-        service.add_servicer(self._servicer)
-        return Unit(Schema.load(health_pb2), [service])
+        service.add(self._check, "Check")
+        service.add(self._list, "List")
+        service.add(self._watch, "Watch")
+        return Unit(self._schema, [service])
 
-    async def serve(self, services: Iterable[str]) -> None:
-        """Report these services as SERVING, and those that were before and are not, as unknown."""
-        now = set(services)
-        for name in self._known - now:
-            await self._servicer.set(name, _Status.SERVICE_UNKNOWN)
-        for name in now:
-            await self._servicer.set(name, _Status.SERVING)
-        self._known = now
+    def serve(self, services: Iterable[str]) -> None:
+        """Know these services from now on, new ones as SERVING; forget those served before."""
+        now = frozenset(services)
+        kept = {n: s for n, s in self._statuses.items() if n not in self._served - now}
+        new = _Status.NOT_SERVING if self._is_draining else _Status.SERVING
+        self._update(dict.fromkeys(now, new) | kept)
+        self._served = now
 
-    async def set(self, service: str, serving: bool) -> None:
-        """Report a service, or ``""`` for the whole server, as SERVING or NOT_SERVING."""
-        await self._servicer.set(service, _Status.SERVING if serving else _Status.NOT_SERVING)
+    def set(self, service: str, serving: bool) -> None:
+        """Report a service, or ``""`` for the whole server, as SERVING or NOT_SERVING.
 
-    async def drain(self) -> None:
-        """Report everything as NOT_SERVING, for good."""
-        await self._servicer.enter_graceful_shutdown()
+        Of no effect once the server drains.
+        """
+        if not self._is_draining:
+            status = _Status.SERVING if serving else _Status.NOT_SERVING
+            self._update({**self._statuses, service: status})
 
+    def drain(self) -> None:
+        """Report everything as NOT_SERVING, for good, and let the watchers go."""
+        self._is_draining = True
+        self._update(dict.fromkeys(self._statuses, _Status.NOT_SERVING))
 
-class _DrainedServicer(health.aio.HealthServicer):
-    """Watchers are told of the shutdown and let go, rather than kept until the grace is over."""
+    def _update(self, statuses: dict[str, int]) -> None:
+        self._statuses = statuses
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    def __init__(self, drain: Drain) -> None:
-        super().__init__()
-        self._drain = drain
+    # ---- the methods
 
-    async def List(self, request: Any, context: AsyncContext) -> Any:
-        """The status of every service; grpcio-health-checking leaves this one out."""
-        response: Any = health_pb2.HealthListResponse()  # type: ignore[attr-defined]  # the stub is older
-        for name, status in self._server_status.items():  # type: ignore[attr-defined]  # the same
+    async def _check(self, request: Any) -> Any:
+        status = self._statuses.get(request.service)
+        if status is None:
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
+        return self._response(status=status)
+
+    async def _list(self, request: Any) -> Any:
+        response = self._responses()
+        for name, status in self._statuses.items():
             response.statuses[name].status = status
         return response
 
-    async def Watch(  # type: ignore[override]  # messages of another pool, the same otherwise
-        self, request: Any, context: AsyncContext
-    ) -> None:
-        await self._drain.run(super().Watch(request, context))
+    async def _watch(self, request: Any, context: AsyncContext) -> None:
+        told = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(request.service, _Status.SERVICE_UNKNOWN)
+            if status != told:  # of several changes during a write, the last one counts
+                await context.write(self._response(status=status))
+                told = status
+            elif self._is_draining:
+                raise shutting_down()
+            else:
+                await changed.wait()

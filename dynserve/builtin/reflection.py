@@ -9,7 +9,7 @@ that calls are routed by.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from .catalog import Catalog, File
 
 __all__ = ["reflection_units"]
-
-_MAX_FILES = 3 << 20  # bytes of files in one response; clients take 4 MiB unless told otherwise
 
 
 def reflection_units(routes: Callable[[], Routes], drain: Drain) -> list[Unit]:
@@ -50,6 +48,9 @@ def _as_v1() -> Schema:
     file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     old, new = file.package, "grpc.reflection.v1"
     file.name, file.package = "grpc/reflection/v1/reflection.proto", new
+    file.options.ClearField("deprecated")
+    for option in ("java_package", "go_package"):
+        setattr(file.options, option, getattr(file.options, option).replace("v1alpha", "v1"))
     for message in file.message_type:
         for field in message.field:
             if field.type_name:
@@ -77,10 +78,6 @@ class _Catalogs:
         return self._made[1]
 
 
-class _NotFoundError(LookupError):
-    """Answered in-band, so that the stream goes on."""
-
-
 class _Reflection:
     def __init__(self, schema: Schema, package: str, catalogs: _Catalogs, drain: Drain) -> None:
         self._response: Any = schema.message(f"{package}.ServerReflectionResponse")
@@ -89,72 +86,60 @@ class _Reflection:
 
     async def info(self, requests: AsyncIterator[Any], context: AsyncContext) -> None:
         """Answer each request of the stream."""
-        await self._drain.run(self._serve(requests, context))
-
-    async def _serve(self, requests: AsyncIterator[Any], context: AsyncContext) -> None:
-        catalog = self._catalogs.current()
-        sent: set[File] = set()
-        async for request in requests:
+        stream = _Stream(self._catalogs.current())
+        while True:
+            request = await self._drain.wait_for(anext(requests, None))
+            if request is None:
+                return
             response = self._response(valid_host=request.host, original_request=request)
-            try:
-                self._answer(catalog, request, response, sent)
-            except _NotFoundError as error:
-                _refuse(response, grpc.StatusCode.NOT_FOUND, str(error))
+            stream.answer(request, response)
             await context.write(response)
 
-    def _answer(self, catalog: Catalog, request: Any, response: Any, sent: set[File]) -> None:
+
+class _Stream:
+    """What one stream is answered: all of it from the snapshot of its start, each file once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._sent: set[str] = set()
+
+    def answer(self, request: Any, response: Any) -> None:
+        """Fill in the response; what is not found is said in it, so that the stream goes on."""
         match request.WhichOneof("message_request"):
             case "list_services":
-                for name in catalog.services:
+                for name in self._catalog.services:
                     response.list_services_response.service.add(name=name)
             case "file_by_filename":
                 name = request.file_by_filename
-                self._files(response, catalog.file(name), f"no file {name!r}", sent)
+                self._give(response, self._catalog.file(name), f"no file {name!r}")
             case "file_containing_symbol":
                 symbol = request.file_containing_symbol
-                self._files(response, catalog.file_of(symbol), f"no symbol {symbol!r}", sent)
+                self._give(response, self._catalog.file_of(symbol), f"no symbol {symbol!r}")
             case "file_containing_extension":
                 asked = request.file_containing_extension
-                file = catalog.extension(asked.containing_type, asked.extension_number)
-                missing = f"no extension {asked.extension_number} of {asked.containing_type!r}"
-                self._files(response, file, missing, sent)
+                extendee, number = asked.containing_type, asked.extension_number
+                file = self._catalog.extension(extendee, number)
+                self._give(response, file, f"no extension {number} of {extendee!r}")
             case "all_extension_numbers_of_type":
                 name = request.all_extension_numbers_of_type
-                if not catalog.has_message(name):
-                    raise _NotFoundError(f"no message type {name!r}")
+                numbers = self._catalog.extension_numbers(name)
+                if numbers is None:
+                    _refuse(response, grpc.StatusCode.NOT_FOUND, f"no message type {name!r}")
+                    return
                 response.all_extension_numbers_response.base_type_name = name
-                numbers = catalog.extension_numbers(name)
                 response.all_extension_numbers_response.extension_number.extend(numbers)
             case _:
                 _refuse(response, grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
 
-    @staticmethod
-    def _files(response: Any, file: File | None, missing: str, sent: set[File]) -> None:
-        """The file and all it imports, but for those that this stream has sent."""
+    def _give(self, response: Any, file: File | None, missing: str) -> None:
+        """The file, and of all that it imports what this stream has not sent."""
         if file is None:
-            raise _NotFoundError(missing)
-        size = 0
-        for one in _breadth_first(file):
-            if one is not file and one in sent:
-                continue
-            data = one.data
-            size += len(data)
-            if one is not file and size > _MAX_FILES:
-                break  # the client asks for the rest by name
-            sent.add(one)
-            response.file_descriptor_response.file_descriptor_proto.append(data)
+            _refuse(response, grpc.StatusCode.NOT_FOUND, missing)
+            return
+        files = self._catalog.bundle(file, self._sent)
+        response.file_descriptor_response.file_descriptor_proto.extend(files)
 
 
 def _refuse(response: Any, code: grpc.StatusCode, message: str) -> None:
     response.error_response.error_code = code.value[0]
     response.error_response.error_message = message
-
-
-def _breadth_first(file: File) -> Iterator[File]:
-    seen = {file}
-    todo = [file]
-    for one in todo:
-        yield one
-        new = [other for other in one.imports() if other not in seen]
-        seen.update(new)
-        todo += new

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run-time error, 2 the words of the command were wrong.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -12,12 +13,19 @@ from collections.abc import Sequence
 
 import click
 
-from dynserve.errors import DynserveError, PluginError
+from dynserve.errors import CompileError, DynserveError, PluginError
 
 from .check import check
 from .run import run
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "invoke", "main"]
+
+# Where the frames between the command and a plugin's first line are.
+_IMPORTERS = (
+    "<frozen importlib",
+    os.path.dirname(importlib.__file__) + os.sep,
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,9 +52,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except DynserveError as error:
-        if isinstance(error, PluginError) and error.__cause__ is not None:
-            _print_plugin_traceback(error.__cause__)
-        click.echo(f"Error: {error}", err=True)
+        _print_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130  # 128 + SIGINT, as shells have it
@@ -57,14 +63,21 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-def _print_plugin_traceback(error: BaseException) -> None:
-    """The plugin's own exception with its own frames: those of dynserve and importlib left out."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith(("<frozen", os.path.dirname(os.path.dirname(__file__))))
-    ]
-    lines = ["Traceback (most recent call last):\n"] if own else []
-    lines += [*traceback.format_list(own), *traceback.format_exception_only(error)]
-    click.echo("".join(lines), err=True, nl=False)
+def _print_error(error: DynserveError) -> None:
+    if isinstance(error, CompileError):
+        click.echo(str(error), err=True)  # in the compiler's own form, which editors can read
+        return
+    if isinstance(error, PluginError) and error.__cause__ is not None:
+        click.echo(_own_traceback(error.__cause__), err=True, nl=False)
+    click.echo(f"Error: {error}", err=True)
+
+
+def _own_traceback(error: BaseException) -> str:
+    """An exception of a plugin with the plugin's frames: those of who imported it left out."""
+    shown = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = shown
+    while part is not None:
+        own = [frame for frame in part.stack if not frame.filename.startswith(_IMPORTERS)]
+        part.stack = traceback.StackSummary.from_list(own)
+        part = part.__cause__ or part.__context__
+    return "".join(shown.format())

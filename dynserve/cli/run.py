@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 from pathlib import Path
 
 import click
 
 from dynserve import plugins
 from dynserve.app import App, Defaults
-from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE, Server
+from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
 
 from . import banner
 
@@ -75,13 +73,15 @@ def run(
     )
     app = _load(targets, proto, include)
     server = app.server(*listen, strict=strict, reflection=not no_reflection)
-    asyncio.run(_serve(server, grace, reflection=not no_reflection))
+
+    def ready() -> None:
+        banner.show(server.routes, server.addresses, reflection=not no_reflection)
+
+    asyncio.run(server.run(grace, ready))
 
 
 def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path, ...]) -> App:
     """All targets, mounted in one app."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does, for package.module:attribute
     roots = tuple(path.absolute() for path in include)
     root = App()
     for target in targets:
@@ -92,9 +92,3 @@ def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path,
     elif proto and not taken:
         click.echo("Warning: --proto has no effect, every plugin names its own sources", err=True)
     return root
-
-
-async def _serve(server: Server, grace: float, reflection: bool) -> None:
-    await server.start()
-    banner.show(server.routes, server.addresses, reflection)
-    await server.until_signal(grace)

@@ -18,7 +18,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -152,9 +152,17 @@ async def _serve_unary(
     try:
         return await done
     except _Abort as abort:
-        await call.abort(abort.code, abort.details, abort.trailing)
+        await _abort(call, abort)
     finally:
         context.end()
+
+
+async def _abort(call: Any, abort: _Abort) -> NoReturn:
+    send: Callable[..., Awaitable[NoReturn]] = call.abort
+    try:
+        await send(abort.code, abort.details, abort.trailing)
+    except grpc.aio.InternalError:  # the call is over; nobody to send the status to
+        raise asyncio.CancelledError from None
 
 
 def _settle(done: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
@@ -201,14 +209,16 @@ async def _serve_stream(
         await call.abort(
             grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams are open on this server"
         )
-    feeder = loop.create_task(_feed(request, requests)) if streams_in else None
+    feeder = loop.create_task(_feed(call, requests)) if streams_in else None
     try:
         if not streams_out:
             return await responses.receive()
         while (response := await responses.receive()) is not None:
             await call.write(response)
     except _Abort as abort:
-        await call.abort(abort.code, abort.details, abort.trailing)
+        await _abort(call, abort)
+    except grpc.aio.InternalError:  # a write failed: the call is over, its cancellation on the way
+        raise asyncio.CancelledError from None
     finally:
         context.end()
         requests.close()
@@ -217,10 +227,13 @@ async def _serve_stream(
             feeder.cancel()
 
 
-async def _feed(source: AsyncIterable[bytes], requests: Pipe) -> None:
+async def _feed(call: Any, requests: Pipe) -> None:
     try:
-        async for request in source:
+        while (request := await call.read()) is not grpc.aio.EOF:
             await requests.send(request)
+        # A cancelled call too ends its requests, and is reported as cancelled a moment later. One
+        # turn of the loop, and they are not taken for complete.
+        await asyncio.sleep(0)
     except ClosedError:
         pass
     except Exception as error:  # reading fails when the call has ended in between
@@ -336,6 +349,12 @@ class SyncContext(grpc.ServicerContext):
         return properties
 
     def send_initial_metadata(self, initial_metadata: Any) -> None:
+        if _is_running(self.event_loop):
+            raise RuntimeError(
+                "a sync handler's context was used on the event loop; declare the handler with"
+                " 'async def'"
+            )
+
         async def send() -> None:
             if self._ended:  # asked on the loop, where it becomes true
                 raise grpc.RpcError("the call has ended")
@@ -375,6 +394,14 @@ class SyncContext(grpc.ServicerContext):
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         self.abort(status.code, status.details, status.trailing_metadata)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this thread runs the loop, where waiting for it would be for ever."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _run_all(callbacks: Iterable[Callable[[], None]]) -> None:

@@ -27,13 +27,14 @@ from .sources import ProtoSource
 
 __all__ = ["SourceTree", "find_root", "resolve"]
 
-# A comment may stand wherever a space may. What only looks like an import, inside a comment, is
-# found too: that costs the reading of a file which protoc then never opens.
-_SPACE = rb"(?:\s|//[^\n]*\n|/\*.*?\*/)"
-_IMPORT = re.compile(
-    rb"\bimport" + _SPACE + rb"*(?:\b(?:public|weak|option)\b" + _SPACE + rb"*)?"
-    rb"(?:\"([^\"\n]+)\"|'([^'\n]+)')",
-    re.DOTALL,
+# One pass over the text in time proportional to its length, whatever is in it: comments and strings
+# are stepped over whole, and a comment may stand wherever a space may.
+_COMMENT = rb"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
+_STRING = rb"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+_TOKEN = re.compile(rb"(?:" + _COMMENT + rb"|" + _STRING + rb")|\b(import)\b")
+_SPACE = rb"(?:\s|" + _COMMENT + rb")*"
+_IMPORTED = re.compile(
+    _SPACE + rb"(?:(?:public|weak|option)\b" + _SPACE + rb")?(?:\"([^\"\n]+)\"|'([^'\n]+)')"
 )
 _MAX_SEARCHED = 20_000  # folder entries that the search for a hint may look at
 
@@ -119,17 +120,20 @@ class _Resolver:
         roots = (*self.include, *self.folders, *self._above(importer), *builtin_roots())
         for root in roots:
             path = root / name
-            if path.is_file():
+            if os.path.isfile(path):  # unlike Path.is_file, False for a name no system can hold
                 return path
         return None
 
     def _above(self, importer: Path | None) -> Iterator[Path]:
-        """Inferred roots: the folders from the importing file up; none where roots were given."""
+        """Inferred roots: the folders from the importing file up; none where roots were given.
+
+        The root of the file system is not one: ``import "etc/passwd"`` reads nothing.
+        """
         if importer is None:
             yield Path.cwd()
         elif not any(root in importer.parents for root in self.include):
             cwd = Path.cwd()
-            for folder in importer.parents:
+            for folder in importer.parents[:-1]:
                 yield folder
                 if folder == cwd or (folder / ".git").exists():
                     return
@@ -166,7 +170,7 @@ class _Resolver:
             return proto.label
         if proto.path in self.names:
             return self.names[proto.path]
-        for root in self.include:
+        for root in (*self.include, *builtin_roots()):
             if root in proto.path.parents:
                 return proto.path.relative_to(root).as_posix()
         root = self.own_root.get(proto.path) or proto.root or proto.path.parent
@@ -176,7 +180,12 @@ class _Resolver:
 
 def imports_of(text: bytes) -> list[str]:
     """The names that a .proto text imports."""
-    return [(a or b).decode(errors="replace") for a, b in _IMPORT.findall(text)]
+    found = []
+    for token in _TOKEN.finditer(text):
+        name = _IMPORTED.match(text, token.end()) if token[1] else None
+        if name is not None:
+            found.append((name[1] or name[2]).decode(errors="replace"))
+    return found
 
 
 def _is_canonical(name: str) -> bool:

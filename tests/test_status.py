@@ -1,0 +1,213 @@
+"""StatusError, and how exceptions become one."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from dynserve import StatusError
+from dynserve.status import AbortError, ErrorRules, checked_code, checked_metadata, checked_text
+from tests.echo import schema
+
+METHOD = schema.method("echo.Echo/Unary")
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+
+
+def test_status_error_has_the_methods_of_grpc_errors() -> None:
+    """It is a grpc.RpcError with code(), details() and trailing_metadata()."""
+    error = StatusError(NOT_FOUND, "no such place", trailing_metadata=[("x-a", "b")])
+    assert isinstance(error, grpc.RpcError)
+    assert (error.code(), error.details()) == (NOT_FOUND, "no such place")
+    assert error.trailing_metadata() == (("x-a", "b"),)
+    assert str(error) == "NOT_FOUND: no such place"
+
+
+def test_details_are_a_google_rpc_status() -> None:
+    """Messages given as details are packed into grpc-status-details-bin."""
+    error = StatusError(NOT_FOUND, "later", details=[RetryInfo()])
+    [(key, value)] = error.trailing_metadata()
+    assert key == "grpc-status-details-bin"
+    status = Status.FromString(value)  # type: ignore[arg-type]  # bytes, by its key
+    assert (status.code, status.message) == (5, "later")
+    assert status.details[0].type_url == "type.googleapis.com/google.rpc.RetryInfo"
+    assert error.status_details == (RetryInfo(),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (
+            (grpc.StatusCode.OK,),
+            ValueError,
+            "a StatusError cannot have the code OK; return a response instead",
+        ),
+        (("5",), TypeError, "got '5' as a status code, expected a grpc.StatusCode"),
+        ((NOT_FOUND, b"x"), TypeError, "got b'x' as the text of a status, expected a str"),
+    ],
+)
+def test_misuse_is_an_error(arguments: Any, kind: type[Exception], text: str) -> None:
+    """What cannot be a status is refused where it is made."""
+    with pytest.raises(kind) as caught:
+        StatusError(*arguments)
+    assert str(caught.value) == text
+
+
+def test_code_may_be_a_number() -> None:
+    """grpc.aio takes numbers for codes, so do we."""
+    assert [checked_code(number) for number in (0, 5)] == [grpc.StatusCode.OK, NOT_FOUND]
+
+
+def test_text_that_is_not_utf8_is_replaced() -> None:
+    """A lone surrogate does not cost the call its status."""
+    assert checked_text("a\ud800b") == "a?b"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kind", "text"),
+    [
+        (5, TypeError, "got 5 as metadata, expected pairs of key and value"),
+        (["abc"], TypeError, "got ['abc'] as metadata, expected pairs of key and value"),
+        ([(b"k", "v")], TypeError, "got b'k': 'v' as metadata, expected str: str or bytes"),
+        ([("k", 1)], TypeError, "got 'k': 1 as metadata, expected str: str or bytes"),
+        (
+            [("Key", "v")],
+            ValueError,
+            "metadata key 'Key' has characters other than a-z 0-9 _ . -",
+        ),
+        ([("", "v")], ValueError, "metadata key '' has characters other than a-z 0-9 _ . -"),
+        (
+            [("grpc-x", "v")],
+            ValueError,
+            "metadata key 'grpc-x' is reserved for gRPC itself",
+        ),
+        (
+            [("x-bin", "v")],
+            TypeError,
+            "metadata 'x-bin' is binary by its name, but its value is a str",
+        ),
+        (
+            [("x", "ä")],
+            ValueError,
+            "metadata 'x' has a value with characters that are not printable ASCII;"
+            " name it 'x-bin' and give bytes",
+        ),
+        (
+            [("x", b"\n")],
+            ValueError,
+            "metadata 'x' has a value with characters that are not printable ASCII;"
+            " name it 'x-bin' and give bytes",
+        ),
+    ],
+)
+def test_metadata_that_cannot_be_sent_is_refused(
+    metadata: Any, kind: type[Exception], text: str
+) -> None:
+    """The core would answer with no status at all; we answer with the reason."""
+    with pytest.raises(kind) as caught:
+        checked_metadata(metadata)
+    assert str(caught.value) == text
+
+
+def test_metadata_that_can_be_sent_passes() -> None:
+    """Text, ASCII bytes, binary values, and rich details."""
+    pairs = (("a", "b"), ("c", b"d"), ("e-bin", b"\xff"), ("grpc-status-details-bin", b""))
+    assert checked_metadata(list(pairs)) == pairs
+
+
+def test_the_nearest_class_decides() -> None:
+    """Of the rules for an exception's classes the most derived one counts."""
+    rules = ErrorRules()
+    rules.add(LookupError, lambda error: StatusError(NOT_FOUND, "lookup"))
+    rules.add(KeyError, lambda error: StatusError(NOT_FOUND, "key"))
+    assert rules.status(KeyError(), METHOD).details() == "key"
+    assert rules.status(IndexError(), METHOD).details() == "lookup"
+
+
+def test_a_rule_may_raise_its_status() -> None:
+    """``raise StatusError`` in an exception handler is as good as returning it."""
+
+    def rule(error: Exception) -> StatusError:
+        raise StatusError(NOT_FOUND, "raised")
+
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    assert rules.status(KeyError(), METHOD).details() == "raised"
+
+
+@pytest.mark.parametrize(
+    ("rule", "cause"),
+    [
+        (lambda error: 1 // 0, "integer division or modulo by zero"),
+        (lambda error: None, "returned None, expected a StatusError"),
+    ],
+)
+def test_a_rule_that_fails_is_internal(
+    rule: Any, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception handler's own fault is logged and hidden like any other."""
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    status = rules.status(KeyError("secret"), METHOD)
+    assert status.code() == grpc.StatusCode.INTERNAL
+    match = re.fullmatch(r"internal error \(error id ([0-9a-f]{16})\)", status.details())
+    assert match is not None
+    [record] = caplog.records
+    assert record.getMessage() == f"echo.Echo/Unary failed (error id {match[1]})"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]).endswith(cause)
+    assert record.levelno == logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("error", "handler", "text"),
+    [
+        ("KeyError", print, "got 'KeyError', expected an exception class"),
+        (BaseException, print, "got <class 'BaseException'>, expected an exception class"),
+        (
+            KeyError,
+            5,
+            "the exception handler for KeyError must be a plain function that returns a"
+            " StatusError, got 5; it serves sync and async handlers alike",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused(error: Any, handler: Any, text: str) -> None:
+    """Checked when it is registered."""
+    with pytest.raises(TypeError) as caught:
+        ErrorRules().add(error, handler)
+    assert str(caught.value) == text
+
+
+def test_an_async_rule_is_refused() -> None:
+    """A coroutine function cannot serve sync handlers."""
+
+    async def rule(error: Exception) -> StatusError:
+        return StatusError(NOT_FOUND)
+
+    with pytest.raises(TypeError, match="must be a plain function"):
+        ErrorRules().add(KeyError, rule)  # type: ignore[arg-type]  # the mistake
+
+
+def test_a_class_has_one_rule() -> None:
+    """A second exception handler for a class is an error."""
+
+    def rule(error: Exception) -> StatusError:
+        return StatusError(NOT_FOUND)
+
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    problem = re.escape(f"KeyError has an exception handler: {rule!r}")
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        rules.add(KeyError, rule)
+
+
+def test_abort_is_sent_as_it_is() -> None:
+    """What context.abort() raises is a status already."""
+    error = AbortError(NOT_FOUND, "x")
+    assert ErrorRules().status(error, METHOD) is error
