@@ -39,6 +39,7 @@ _APP = _script("dynserve_app.py", "async")
 
 THROUGHPUT = (
     _HAND_AIO,
+    Variant("hand-aio-sync", _script("hand_aio.py", "sync")),
     Variant("hand-sync", _script("hand_sync.py")),
     Variant("dynserve async handlers", _APP),
     Variant("dynserve sync handlers", _script("dynserve_app.py", "sync")),

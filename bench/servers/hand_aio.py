@@ -1,18 +1,20 @@
-"""A hand-written grpc.aio server with generated code: hand_aio.py PORT [builtin]
+"""A hand-written grpc.aio server with generated code: hand_aio.py PORT [builtin] [sync]
 
-`builtin` adds reflection and health, which dynserve serves by default.
+`builtin` adds reflection and health, which dynserve serves by default. `sync` serves the sync
+handlers, which grpc.aio runs on a pool of ten threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import echo_pb2  # type: ignore[import-not-found]  # generated for each run, never committed
 import echo_pb2_grpc  # type: ignore[import-not-found]
 import grpc.aio
 
-from handlers import AsyncEcho
+from handlers import AsyncEcho, SyncEcho
 
 
 def add_builtin(server: grpc.aio.Server) -> None:
@@ -26,10 +28,11 @@ def add_builtin(server: grpc.aio.Server) -> None:
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
 
 
-async def serve(port: str, builtin: bool) -> None:
+async def serve(port: str, builtin: bool, sync: bool) -> None:
     """Serves until the process is ended."""
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    servicer = AsyncEcho(echo_pb2.SayReply, echo_pb2.Item)
+    pool = ThreadPoolExecutor(10) if sync else None
+    server = grpc.aio.server(pool, options=(("grpc.so_reuseport", 0),))
+    servicer = (SyncEcho if sync else AsyncEcho)(echo_pb2.SayReply, echo_pb2.Item)
     echo_pb2_grpc.add_EchoServicer_to_server(servicer, server)
     if builtin:
         add_builtin(server)
@@ -39,4 +42,4 @@ async def serve(port: str, builtin: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], "builtin" in sys.argv[2:]))
+    asyncio.run(serve(sys.argv[1], "builtin" in sys.argv[2:], "sync" in sys.argv[2:]))

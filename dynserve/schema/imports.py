@@ -30,7 +30,7 @@ __all__ = ["SourceTree", "find_root", "resolve"]
 # One pass over the text in time proportional to its length, whatever is in it: comments and strings
 # are stepped over whole, and a comment may stand wherever a space may.
 _COMMENT = rb"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
-_STRING = rb"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+_STRING = rb"\"(?:[^\"\\\n]|\\.)*\"?|'(?:[^'\\\n]|\\.)*'?"
 _TOKEN = re.compile(rb"(?:" + _COMMENT + rb"|" + _STRING + rb")|\b(import)\b")
 _SPACE = rb"(?:\s|" + _COMMENT + rb")*"
 _IMPORTED = re.compile(
@@ -170,8 +170,11 @@ class _Resolver:
             return proto.label
         if proto.path in self.names:
             return self.names[proto.path]
-        for root in (*self.include, *builtin_roots()):
+        for root in self.include:
             if root in proto.path.parents:
+                return proto.path.relative_to(root).as_posix()
+        for root in builtin_roots():
+            if root / "google" in proto.path.parents:  # everyone imports these by this name
                 return proto.path.relative_to(root).as_posix()
         root = self.own_root.get(proto.path) or proto.root or proto.path.parent
         self.roots.setdefault(root)

@@ -8,7 +8,7 @@ before a file is parsed for its names or built.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Index"]
 
 # Field numbers of google/protobuf/descriptor.proto.
-_SET_FILE, _FILE_NAME, _FILE_SOURCE_INFO = 1, 1, 9
+_SET_FILE, _IMPORT, _FILE_SOURCE_INFO, _OPTION_IMPORT = 1, 3, 9, 15
+# Every protobuf release has its own descriptor.proto, and every set carries the one it was made
+# with. They only ever grow and what reads them here needs no part of them, so the first will do.
+_WELL_KNOWN = "google/protobuf/"
+_FIRST_EXTENSION = 1000  # of FileDescriptorProto: buf notes down facts of its own about a file
 
 
 class Extension(NamedTuple):
@@ -57,8 +61,10 @@ class Index:
             for number, value in _fields(memoryview(data)):
                 if number == _SET_FILE and value is not None:
                     names.append(self._add_file(value))
-        except (DecodeError, _WireError, UnicodeDecodeError) as error:
+        except (DecodeError, _WireError) as error:
             raise DescriptorError(label, f"not a descriptor set, or damaged: {error}") from error
+        except (UnicodeDecodeError, TypeError) as error:  # protobuf gives such a text as bytes
+            raise DescriptorError(label, "damaged: a name in it is not UTF-8") from error
         except _ConflictError as error:
             raise DescriptorError(label, str(error)) from error
         if not names:
@@ -93,11 +99,11 @@ class Index:
 
     def dependencies(self, file: str) -> list[str]:
         """What the file imports, ``import option`` not included."""
-        return _names(self._files[file], 3)
+        return _names(self._files[file], _IMPORT)
 
     def option_dependencies(self, file: str) -> list[str]:
         """What the file imports with edition 2024's ``import option``."""
-        return _names(self._files[file], 15)
+        return _names(self._files[file], _OPTION_IMPORT)
 
     def file_of(self, symbol: str) -> str | None:
         """The file that could define the symbol: it defines its outermost part."""
@@ -126,9 +132,10 @@ class Index:
         file = FileDescriptorProto.FromString(_without_source_info(data))
         known = self._files.get(file.name)
         if known is not None:
-            if _without_source_info(memoryview(known)) != _without_source_info(data):
+            if not (file.name.startswith(_WELL_KNOWN) or _same(memoryview(known), data)):
                 raise _ConflictError(f"{file.name!r} is there already, with other content")
             return file.name
+        self._check_names(data)
         for symbol in _top_level(file):
             other = self._symbols.setdefault(symbol, file.name)
             if other != file.name:
@@ -139,6 +146,11 @@ class Index:
             self.services[prefix + service.name] = file.name
         self._add_extensions(file, prefix)
         return file.name
+
+    @staticmethod
+    def _check_names(data: memoryview) -> None:
+        for number in (_IMPORT, _OPTION_IMPORT):
+            _names(data, number)
 
     def _add_extensions(self, file: FileDescriptorProto, prefix: str) -> None:
         scopes: list[tuple[str, FileDescriptorProto | DescriptorProto]] = [(prefix, file)]
@@ -175,13 +187,50 @@ def _names(data: bytes | memoryview, wanted: int) -> list[str]:
 
 
 def _without_source_info(data: memoryview) -> bytes:
+    return _without(data, lambda number: number == _FILE_SOURCE_INFO)
+
+
+def _without(data: memoryview, unwanted: Callable[[int], bool]) -> bytes:
     kept, start = [], 0
     for number, begin, end, _ in _spans(data):
-        if number == _FILE_SOURCE_INFO:
+        if unwanted(number):
             kept.append(data[start:begin])
             start = end
     kept.append(data[start:])
     return b"".join(kept)
+
+
+def _same(one: memoryview, other: memoryview) -> bool:
+    """Whether two files declare the same, whichever compiler wrote them down."""
+    return one == other or _essence(one) == _essence(other)
+
+
+def _essence(data: memoryview) -> FileDescriptorProto:
+    """The file without what one compiler writes and another leaves to be derived."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    file = FileDescriptorProto.FromString(
+        _without(data, lambda n: n == _FILE_SOURCE_INFO or n >= _FIRST_EXTENSION)
+    )
+    holders: list[FileDescriptorProto | DescriptorProto] = [file]
+    while holders:
+        holder = holders.pop()
+        fields = list(holder.extension)
+        if isinstance(holder, FileDescriptorProto):
+            holders += holder.message_type
+        else:
+            holders += holder.nested_type
+            fields += holder.field
+        for field in fields:
+            if field.json_name == _json_name(field.name):
+                field.ClearField("json_name")
+    return file
+
+
+def _json_name(name: str) -> str:
+    """https://protobuf.dev/programming-guides/json/#field-representation"""
+    first, *rest = name.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:

@@ -82,7 +82,9 @@ def collect(sources: Iterable[Source], search: Sequence[Path] = ()) -> Collectio
             if isinstance(item, DescriptorSet):
                 sets.append(item)
             else:
-                protos.setdefault(item.path or item, item)
+                known = protos.setdefault(item.path or item, item)
+                if known.root is None:  # the folder named beside its file tells the root
+                    protos[item.path or item] = item
     return Collection(tuple(protos.values()), tuple(sets))
 
 
@@ -94,7 +96,7 @@ def _one(
             return [DescriptorSet("descriptor set", _inflate("descriptor set", source))]
         case str() if _is_text(source):
             label = f"inline_{count + 1}.proto"
-            return [ProtoSource(None, text=source.encode(), label=label)]
+            return [ProtoSource(None, text=source.encode(errors="surrogatepass"), label=label)]
         case str() if source.startswith("package:"):
             return _in_package(source)
         case str() | os.PathLike():
@@ -119,26 +121,32 @@ def _paths(path: Path, search: Sequence[Path]) -> Iterable[ProtoSource | Descrip
     tried = [Path(os.path.abspath(base / path)) for base in (Path.cwd(), *search)]
     tried = list(dict.fromkeys(tried))
     for candidate in tried:
-        if candidate.is_dir():
+        # os.path takes a name that no system can hold for absent; Path raises
+        if os.path.isdir(candidate):
             return _folder(candidate, str(path))
-        if candidate.exists():
+        if os.path.exists(candidate):
             return [_file(candidate, None)]
         if glob.has_magic(str(path)):
             found = [Path(name) for name in sorted(glob.glob(str(candidate), recursive=True))]
             if found:
-                return _flatten(found)
+                return _flatten(found, _fixed_part(candidate))
     if glob.has_magic(str(path)):
         raise SourceError(str(path), "matches no file")
     places = ", ".join(str(place.parent) for place in tried)
     raise SourceError(str(path), f"no such file or folder (looked in {places})")
 
 
-def _flatten(found: Sequence[Path]) -> Iterator[ProtoSource | DescriptorSet]:
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that a glob starts in: it tells files of one name in several folders apart."""
+    return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+
+
+def _flatten(found: Sequence[Path], root: Path) -> Iterator[ProtoSource | DescriptorSet]:
     for path in found:
         if path.is_dir():
             yield from _folder(path, str(path))
         else:
-            yield _file(path, None)
+            yield _file(path, root)
 
 
 def _folder(folder: Path, label: str) -> list[ProtoSource]:
@@ -191,33 +199,56 @@ def _inflate(label: str, data: bytes) -> bytes:
 
 def _in_package(source: str) -> Iterable[ProtoSource | DescriptorSet]:
     name, _, rest = source.removeprefix("package:").partition("/")
-    folders, is_root = _package_folders(name)
+    folders = _package_folders(name)
     if not folders:
-        raise SourceError(source, f"no package {name!r} is installed, by import or other name")
+        return _in_distribution(source, name, rest)
     for folder in folders:
         path = folder / rest
-        if path.is_dir():
+        if os.path.isdir(path):
             return _folder(path, source)
-        if path.is_file():
-            return [_file(path, folder if is_root else None)]
+        if os.path.isfile(path):
+            return [_file(path, None)]
     raise SourceError(source, f"package {name!r} has no {rest!r} (looked in {folders[0]})")
 
 
-def _package_folders(name: str) -> tuple[list[Path], bool]:
-    """The folders of an installed package, and whether they are an import root."""
+def _package_folders(name: str) -> list[Path]:
+    """The folders of a package that can be imported; none where there is no such package."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return []
     try:
-        spec = importlib.util.find_spec(name) if name.replace(".", "").isidentifier() else None
-    except ModuleNotFoundError:
-        spec = None
-    if spec is not None and spec.submodule_search_locations:
-        return [Path(place) for place in spec.submodule_search_locations], False
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # ValueError: a module without a spec, as __main__ is
+        return []
+    return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+
+
+def _in_distribution(
+    source: str, name: str, rest: str
+) -> Sequence[ProtoSource | DescriptorSet]:
+    """A file, or all .proto files below a folder, of what was installed under that name.
+
+    The folder that it was installed to is the import root; it holds other distributions too.
+    """
     from importlib import metadata  # slow to import, seldom needed
 
     try:
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
-        return [], False
-    return [Path(str(distribution.locate_file("")))], True
+        raise SourceError(
+            source, f"no package {name!r} is installed, by import or other name"
+        ) from None
+    root = Path(str(distribution.locate_file("")))
+    if os.path.isfile(root / rest):
+        return [_file(root / rest, root)]
+    below = f"{rest.rstrip('/')}/" if rest else ""
+    names = sorted(
+        file.as_posix()
+        for file in distribution.files or ()
+        if file.suffix == ".proto" and file.as_posix().startswith(below)
+    )
+    if not names:
+        raise SourceError(source, f"{name!r} has no .proto file in {rest!r} (looked in {root})")
+    return [ProtoSource(root / file, root) for file in names]
 
 
 def _module(module: ModuleType) -> DescriptorSet:
@@ -225,9 +256,10 @@ def _module(module: ModuleType) -> DescriptorSet:
 
     ordered: dict[str, bytes] = {}
     _with_dependencies(module.DESCRIPTOR, ordered)
-    data = b"".join(b"\x0a" + _varint(len(raw)) + raw for raw in ordered.values())
-    FileDescriptorSet.FromString(data)
-    return DescriptorSet(module.__name__, data)
+    made = FileDescriptorSet()
+    for raw in ordered.values():
+        made.file.add().MergeFromString(raw)
+    return DescriptorSet(module.__name__, made.SerializeToString())
 
 
 def _with_dependencies(file: FileDescriptor, ordered: dict[str, bytes]) -> None:
@@ -235,12 +267,3 @@ def _with_dependencies(file: FileDescriptor, ordered: dict[str, bytes]) -> None:
         if dependency.name not in ordered:
             _with_dependencies(dependency, ordered)
     ordered[file.name] = file.serialized_pb
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -32,38 +32,45 @@ def text(catalog: Catalog, symbol: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file of a tree: which of the lower numbers it imports, and which version of it this is."""
+class _Tree:
+    """Files 0 to 3: the versions of those that it has, and which of the lower ones they import."""
 
-    imports: frozenset[int]
-    version: int
+    versions: dict[int, int]
+    imports: tuple[tuple[int, ...], ...]
+
+    def as_set(self, service: str) -> FileSet:
+        """The files, each with a message that has a field for each import, and one service."""
+        result = FileSet()
+        for number, version in sorted(self.versions.items()):
+            file = result.file.add(name=f"f{number}.proto", package=f"p{number}", syntax="proto3")
+            message = file.message_type.add(name="M")
+            message.field.add(name=f"version_{version}", number=1, type=STRING, label=1)
+            for other in self.imports[number]:
+                if other in self.versions:
+                    file.dependency.append(f"f{other}.proto")
+                    field = message.field.add(name=f"f{other}", number=other + 2, label=1)
+                    field.type, field.type_name = MESSAGE, f".p{other}.M"
+        last = max(self.versions)
+        file = result.file.add(name=f"{service}.proto", package=service, syntax="proto3")
+        file.dependency.append(f"f{last}.proto")
+        type_name = f".p{last}.M"
+        file.service.add(name="S").method.add(
+            name="Do", input_type=type_name, output_type=type_name
+        )
+        return result
 
 
-_FILES = st.builds(
-    _File, imports=st.frozensets(st.integers(0, 3), max_size=2), version=st.integers(0, 1)
+def _trees(imports: tuple[tuple[int, ...], ...]) -> st.SearchStrategy[list[_Tree]]:
+    versions = st.dictionaries(st.integers(0, 3), st.integers(0, 1), min_size=1)
+    return st.lists(st.builds(_Tree, versions, st.just(imports)), min_size=2, max_size=3)
+
+
+_IMPORTS = st.tuples(
+    *(
+        st.lists(st.integers(0, n - 1), unique=True).map(tuple) if n else st.just(())
+        for n in range(4)
+    )
 )
-_TREES = st.lists(st.lists(_FILES, min_size=1, max_size=4), min_size=2, max_size=3)
-
-
-def _as_set(tree: list[_File], service: str) -> FileSet:
-    """Files 0, 1, …, each with a message that has a field for each import, and one service."""
-    result = FileSet()
-    for number, described in enumerate(tree):
-        file = result.file.add(name=f"f{number}.proto", package=f"p{number}", syntax="proto3")
-        message = file.message_type.add(name="M")
-        name = f"version_{described.version}"
-        message.field.add(name=name, json_name="v", number=1, type=STRING, label=1)
-        for other in sorted(described.imports):
-            if other < number:
-                file.dependency.append(f"f{other}.proto")
-                message.field.add(
-                    name=f"f{other}", number=other + 2, type=MESSAGE, label=1
-                ).type_name = f".p{other}.M"
-    last = f"p{len(tree) - 1}.M"
-    file = result.file.add(name=f"{service}.proto", package=service, syntax="proto3")
-    file.dependency.append(f"f{len(tree) - 1}.proto")
-    file.service.add(name="S").method.add(name="Do", input_type=f".{last}", output_type=f".{last}")
-    return result
 
 
 def _shape(pool: DescriptorPool, service: str) -> dict[str, list[str]]:
@@ -77,11 +84,11 @@ def _shape(pool: DescriptorPool, service: str) -> dict[str, list[str]]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(_TREES)
-def test_every_client_gets_files_that_fit_together(trees: list[list[_File]]) -> None:
+@given(_IMPORTS.flatmap(_trees))
+def test_every_client_gets_files_that_fit_together(trees: list[_Tree]) -> None:
     """However schemas clash, what comes with a service builds, and is what its schema has."""
     services = [f"s{number}" for number in range(len(trees))]
-    sets = [_as_set(tree, service) for tree, service in zip(trees, services, strict=True)]
+    sets = [tree.as_set(service) for tree, service in zip(trees, services, strict=True)]
     catalog = catalog_of(*(Schema.load(one) for one in sets))
     for one, service in zip(sets, services, strict=True):
         own = DescriptorPool()
@@ -148,6 +155,16 @@ def test_each_schema_has_names_of_its_own() -> None:
     catalog = catalog_of(_tree("A", "one"), _tree("B", "two"), _tree("C", "three"))
     assert text(catalog, "three.S") == ["three.proto", "schema_2/x.proto", "schema_2/common.proto"]
     assert text(catalog, "two.S") == ["two.proto", "schema_3/x.proto", "schema_3/common.proto"]
+
+
+def test_a_file_that_is_sent_with_other_imports_is_not_what_others_have() -> None:
+    """Of equal files the one that is sent with a renamed import is good for its own schema only."""
+    one = FileSet()
+    one.file.add(name="common.proto", package="common").message_type.add(name="A")
+    one.file.add(name="a.proto", package="a", dependency=["common.proto"]).service.add(name="S")
+    catalog = catalog_of(Schema.load(one), _tree("B", "b"), _tree("A", "c"))
+    assert text(catalog, "b.S") == ["b.proto", "x.proto", "schema_2/common.proto"]
+    assert text(catalog, "c.S") == ["c.proto", "schema_2/x.proto", "common.proto"]
 
 
 def test_a_name_that_is_taken_is_not_given_again() -> None:
@@ -235,13 +252,15 @@ def test_well_known_files_are_never_renamed() -> None:
         ).service.add(name="S")
         return result
 
-    old, new = tree("b", "Empty"), tree("a", "Empty", "Emptier")
-    for trees in ((old, new), (new, old)):
-        catalog = catalog_of(*map(Schema.load, trees))
+    for old, new in (("a", "b"), ("b", "a")):  # schemas come in the order of their services
+        later = tree(new, "Empty", "Emptier")
+        catalog = catalog_of(Schema.load(tree(old, "Empty")), Schema.load(later))
         file = catalog.file("google/protobuf/empty.proto")
         assert file is not None
-        assert file.data == new.file[0].SerializeToString()
-        assert text(catalog, "b.S") == ["b.proto", "google/protobuf/empty.proto"]
+        assert file.data == later.file[0].SerializeToString()
+        for package in (old, new):
+            expected = [f"{package}.proto", "google/protobuf/empty.proto"]
+            assert text(catalog, f"{package}.S") == expected
 
 
 def test_a_symbol_is_looked_up_where_it_is_served() -> None:

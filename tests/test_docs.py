@@ -1,0 +1,268 @@
+"""The documents: every snippet in them is run, and what they show is what comes out.
+
+A page is read from top to bottom in an empty folder (beside ``examples`` and ``protos``):
+  * a block whose first line is a comment with a file name (``# hello.py``) becomes that file;
+  * other ``python`` blocks are run, all of a page in one namespace;
+  * ``sh`` blocks are run command by command; a server that one starts serves until the page ends or
+    starts another, on a port of its own, which is put where the page says the usual one;
+  * a ``text`` block is what the block before it prints, ``…`` standing for anything on a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dynserve.cli.main import invoke
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*sorted(ROOT.glob("*.md")), *PAGES[1:], *sorted(ROOT.glob("examples/*/README.md"))]
+
+SERVE = "python -m pip install . && python -m dynserve run examples/route_guide"
+TEST = "python -m pip install -e '.[test]' && python -m pytest"
+
+# Commands, or halves of one, that are left out.
+NOT_RUN = {
+    "python -m pip install": "needs the network; CI runs it",
+    "python -m pytest": "that is this run",
+    "go install": "needs the network; CI runs it",
+}
+TOOLS = ("grpcurl", "buf")
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n")
+_LISTENING = re.compile(r"^Listening on \S*?:?(\d+)$", re.MULTILINE)
+_PORT = re.compile(r":(\d{4,5})$")
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        name = _FILE_NAME.match(self.text)
+        return name[1] if name else None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    return [Block(*match.groups()) for match in _BLOCK.finditer(page.read_text("utf-8"))]
+
+
+def matches(shown: str, printed: str) -> bool:
+    pattern = "[^\n]*".join(map(re.escape, shown.strip().split("…")))
+    lines = (line.rstrip() for line in printed.strip().splitlines())
+    return re.fullmatch(pattern, "\n".join(lines)) is not None
+
+
+class Runner:
+    """Runs the blocks of one page; the working directory is the page's folder."""
+
+    def __init__(self, log: Path) -> None:
+        self.missing: list[str] = []  # tools
+        self._log = log
+        self._namespace: dict[str, Any] = {"__name__": "page"}
+        self._server: subprocess.Popen[bytes] | None = None
+        self._ports: dict[str, str] = {}  # as the page says → as it is
+
+    def run(self, block: Block, shown: str | None) -> str | None:
+        """What the block prints; None where it cannot be known."""
+        if block.language == "python":
+            return self._python(block.text, shown is not None)
+        printed = [self._command(words, shown) for words in commands_of(block.text)]
+        return None if None in printed else "".join(map(str, printed))
+
+    def _python(self, source: str, may_raise: bool) -> str:
+        with captured() as out:
+            try:
+                exec(compile(source, "page.py", "exec", dont_inherit=True), self._namespace)
+            except Exception as error:
+                if not may_raise:
+                    raise
+                print(*traceback.format_exception_only(type(error), error), sep="", end="")
+        return out.getvalue()
+
+    def _command(self, words: list[str], shown: str | None) -> str | None:
+        words = [self._replaced(word, self._ports) for word in words]
+        match words:
+            case ["dynserve", "run", *options] | ["python", "-m", "dynserve", "run", *options]:
+                return self._serve(options, shown)
+            case ["dynserve", *arguments]:
+                with captured() as out:
+                    invoke(arguments)
+                return out.getvalue()
+            case ["python", *arguments]:
+                return self._child(sys.executable, *arguments)
+            case [tool, *arguments] if tool in TOOLS:
+                if shutil.which(tool) is None:
+                    self.missing.append(tool)
+                    return None
+                return self._child(tool, *arguments)
+        raise AssertionError(f"a command that this test does not run: {shlex.join(words)}")
+
+    def _child(self, *words: str) -> str:
+        child = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+        )
+        return self._replaced(child.stdout, {is_: says for says, is_ in self._ports.items()})
+
+    def _serve(self, options: list[str], shown: str | None) -> str:
+        """Start a server; what it prints, once it is as shown, or serves, or has ended."""
+        self.stop()
+        said = [match[1] for option in options if (match := _PORT.search(option))]
+        options = [_PORT.sub(":0", option) for option in options]
+        if "--listen" not in options:
+            said = ["50051"]
+            options += ["--listen", "127.0.0.1:0"]
+        with self._log.open("wb") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "dynserve", "run", *options], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 20
+        while True:
+            ended = self._server.poll() is not None or time.monotonic() > deadline
+            printed = self._log.read_text("utf-8")
+            ports = dict(zip(said, _LISTENING.findall(printed), strict=False))
+            replaced = self._replaced(printed, {is_: says for says, is_ in ports.items()})
+            if ended or (matches(shown, replaced) if shown else ports):
+                self._ports = ports
+                return replaced
+            time.sleep(0.01)  # another process; nothing here could wait for it
+
+    @staticmethod
+    def _replaced(text: str, ports: dict[str, str]) -> str:
+        for old, new in ports.items():
+            text = re.sub(rf":{old}\b", f":{new}", text)
+        return text
+
+    def stop(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGTERM)
+            assert self._server.wait(20) == 0
+        self._server, self._ports = None, {}
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        yield out
+
+
+def commands_of(text: str) -> Iterator[list[str]]:
+    for line in text.replace("\\\n", " ").splitlines():
+        for command in line.split(" && "):
+            if command.strip() and not command.startswith(tuple(NOT_RUN)):
+                yield shlex.split(command)
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    for name in ("examples", "protos"):
+        (folder / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(folder)
+    runner = Runner(tmp_path / "server.log")
+    yield runner
+    runner.stop()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_snippet_runs_and_prints_what_the_page_shows(
+    page: Path, runner: Runner, tool: Callable[[str], str]
+) -> None:
+    """What a page tells the reader to write works, and does what the page says."""
+    blocks = blocks_of(page)
+    for number, block in enumerate(blocks):
+        following = blocks[number + 1] if number + 1 < len(blocks) else None
+        shown = following.text if following and following.language == "text" else None
+        if block.language == "text":
+            continue
+        if block.file is not None:
+            path = Path(block.file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, "utf-8")
+            continue
+        assert block.language in ("python", "sh"), f"a block that is not run:\n{block.text}"
+        printed = runner.run(block, shown)
+        if shown is not None and printed is not None:
+            assert matches(shown, printed), f"{block.text}\nprints\n{printed}\nnot\n{shown}"
+    runner.stop()
+    for name in runner.missing:
+        tool(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_snippet_is_only_for_show(page: Path) -> None:
+    """Every block has a language, every file is used further down, every output is compared."""
+    blocks = blocks_of(page)
+    fences = re.findall(r"^\s*```", page.read_text("utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks), "a block without a language, or one that is indented"
+    for number, block in enumerate(blocks):
+        if block.language == "text":
+            before = blocks[number - 1]
+            assert number, block.text
+            assert before.file is None, block.text
+            assert before.language in ("python", "sh"), block.text
+        elif block.file is not None and block.language in ("python", "proto"):
+            path = Path(block.file)
+            used = "\n".join(later.text for later in blocks[number + 1 :])
+            names = [path.name, *(part for part in path.with_suffix("").parts if part != "plugin")]
+            assert any(name in used for name in names), f"{path} is not used on {page.name}"
+
+
+def test_readme_has_the_two_commands() -> None:
+    """A newcomer finds how to serve RouteGuide and how to run the tests, each a block of its own."""
+    alone = [block.text.strip() for block in blocks_of(ROOT / "README.md")]
+    assert [text for text in alone if text.startswith("python -m pip")] == [SERVE, TEST]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    """A link to a file leads to one, and a link to a heading to one of that page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        other = page.parent / name if name else page
+        if not other.exists() or (heading and heading not in anchors_of(other)):
+            broken.append(target)
+    assert broken == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The headings as GitHub turns them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to every other page."""
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = {page.name for page in PAGES[1:]} - {"README.md"}
+    assert {name for name in pages if f"]({name})" not in index} == set()
+
+
+def test_the_newest_change_is_the_packages_version() -> None:
+    """The changelog's newest version is the version of the installed package."""
+    versions = re.findall(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert versions[0] == importlib.metadata.version("dynserve")
