@@ -39,6 +39,28 @@ async def write(call: Any, data: bytes) -> None:
         raise PeerGoneError from error
 
 
+class _EndedCall:
+    """grpc.aio's context once its call was freed, when asking it for the peer is a crash."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    def peer(self) -> str:
+        return ""
+
+    def peer_identities(self) -> None:
+        return None
+
+    def peer_identity_key(self) -> None:
+        return None
+
+    def auth_context(self) -> dict[str, Iterable[bytes]]:
+        return {}
+
+
 class _CallView:
     """What the two contexts share: everything that does not wait."""
 
@@ -52,7 +74,7 @@ class _CallView:
         return tuple(self._call.invocation_metadata() or ())
 
     def peer(self) -> str:
-        """Who calls, as a URI: ``ipv4:127.0.0.1:52814``, ``unix:``."""
+        """Who calls, as a URI: ``ipv4:127.0.0.1:52814``, ``unix:``; empty once the call is over."""
         return str(self._call.peer())
 
     def peer_identities(self) -> Iterable[bytes] | None:
@@ -183,6 +205,10 @@ class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         self.method = method
         self._decode = decode
         self._encode = encode
+
+    def end(self) -> None:
+        """The handler is done; a task that it left behind may still hold this."""
+        self._call = _EndedCall(self._call)
 
     async def send_initial_metadata(
         self, initial_metadata: Iterable[tuple[str, str | bytes]]

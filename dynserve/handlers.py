@@ -201,11 +201,14 @@ class _Endpoint:
 
     async def unary_async(self, request: Any, call: Any) -> bytes:
         """Return the response of an async handler."""
+        context = self._context_async(call)
         try:
-            return self._encode(await self._invoke_async(request, call))
+            return self._encode(await self._invoke_async(request, call, context))
         except BaseException as error:
-            failure = error
-        return await self._fail_async(call, failure)
+            await self._fail_async(call, error)
+        finally:
+            if context is not None:
+                context.end()
 
     async def stream_async(self, request: Any, call: Any) -> None:
         """Write the responses of an async handler.
@@ -213,31 +216,36 @@ class _Endpoint:
         Writing, rather than yielding to the engine, has a cancellation arrive in here, so that the
         handler's generator is closed at once and not by the garbage collector.
         """
-        responses: Any = None
+        context = self._context_async(call)
         try:
-            try:
-                responses = self._invoke_async(request, call)
-                if inspect.isawaitable(responses):
-                    responses = await responses
-                if isinstance(responses, AsyncIterable):
-                    async for response in responses:
-                        await write(call, self._encode(response))
-                elif responses is not None:  # None: it wrote through its context
-                    for response in self._iterable(responses, call):
-                        await write(call, self._encode(response))
-            finally:
-                await _close_async(responses)
-            return
+            await self._write_all(self._invoke_async(request, call, context), call)
         except BaseException as error:
-            failure = error
-        await self._fail_async(call, failure)
+            await self._fail_async(call, error)
+        finally:
+            if context is not None:
+                context.end()
 
-    def _invoke_async(self, request: Any, call: Any) -> Any:
+    async def _write_all(self, responses: Any, call: Any) -> None:
+        try:
+            if inspect.isawaitable(responses):
+                responses = await responses
+            if isinstance(responses, AsyncIterable):
+                async for response in responses:
+                    await write(call, self._encode(response))
+            elif responses is not None:  # None: it wrote through its context
+                for response in self._iterable(responses, call):
+                    await write(call, self._encode(response))
+        finally:
+            await _close_async(responses)
+
+    def _context_async(self, call: Any) -> AsyncContext | None:
+        if not self._takes_context:
+            return None
+        return AsyncContext(call, self._method, self._parse, self._encode)
+
+    def _invoke_async(self, request: Any, call: Any, context: AsyncContext | None) -> Any:
         message = _Requests(self._parse, call) if self._streams_in else self._parse(request)
-        if self._takes_context:
-            context = AsyncContext(call, self._method, self._parse, self._encode)
-            return self._handler(message, context)
-        return self._handler(message)
+        return self._handler(message) if context is None else self._handler(message, context)
 
     async def _fail_async(self, call: Any, error: BaseException) -> NoReturn:
         if isinstance(error, asyncio.CancelledError):

@@ -689,6 +689,40 @@ def test_cancel_from_a_sync_handler_ends_the_call(serve: Serve) -> None:
     assert (got.code(), got.details()) == (grpc.StatusCode.CANCELLED, "cancelled by the server")
 
 
+@every_kind
+def test_a_task_left_behind_may_ask_the_context(serve: Serve, kind: Kind) -> None:
+    """A context that outlives its call answers; grpc.aio's own would crash the process."""
+    entered, over = threading.Event(), threading.Event()
+    asked: list[Any] = []
+    left: list[Any] = []
+
+    async def outlive(context: AsyncContext) -> None:
+        assert await asyncio.to_thread(over.wait, WAIT)
+        asked.extend([context.peer(), context.auth_context(), context.code()])
+        asked.extend([context.peer_identities(), context.peer_identity_key()])
+        entered.set()
+
+    async def handler(request: Any, context: AsyncContext) -> Any:
+        left.append(asyncio.ensure_future(outlive(context)))
+        entered.set()
+        await asyncio.Event().wait()
+
+    with serve(app_with(handler, kind)) as client:
+        request = request_for(kind, 1)
+        method = client.method(PATHS[kind])
+        start = method if kind.response_streaming else method.future
+        call = start(iter(request) if kind.request_streaming else request, timeout=WAIT)
+        assert entered.wait(WAIT)
+        entered.clear()
+        call.cancel()
+        for _ in range(3):  # behind the cancellation, on the same connection
+            with pytest.raises(grpc.RpcError):
+                client.channel.unary_unary("/echo.Echo/Nothing")(b"", timeout=WAIT)  # type: ignore[arg-type]  # bytes
+        over.set()
+        assert entered.wait(WAIT)
+    assert asked == ["", {}, None, None, None]
+
+
 # ---- bind time
 
 
