@@ -374,7 +374,3 @@ def _explain_unknown(services: Mapping[str, BoundService], path: str) -> str:
     if method in names:
         return f"method {service}/{method} is not implemented on this server"
     return f"unknown method {method!r} of service {service!r}{did_you_mean(method, names)}"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()

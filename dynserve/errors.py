@@ -27,6 +27,7 @@ __all__ = [
 
 _MAX_CANDIDATES = 200
 _MAX_NAME = 200
+_MAX_LINE = 160  # characters of a source line that are shown
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
@@ -118,8 +119,8 @@ class DescriptorError(DynserveError):
 class Diagnostic(NamedTuple):
     """One thing that protoc said about a source file.
 
-    ``line`` and ``column`` count from 1 and are 0 where protoc gave none; ``source_line`` is the
-    text of that line, empty where it is unknown.
+    ``line`` and ``column`` (in characters) count from 1 and are 0 where protoc gave none;
+    ``source_line`` is the text of that line, empty where it is unknown.
     """
 
     file: str
@@ -139,9 +140,11 @@ class Diagnostic(NamedTuple):
         lines = [f"{place}: {self.message}"]
         if self.source_line:
             number = str(self.line)
-            before = self.source_line[: self.column - 1]
+            start = 0 if self.column < _MAX_LINE else self.column - _MAX_LINE // 2
+            shown = self.source_line[start : start + _MAX_LINE]  # minified files have one line
+            before = shown[: self.column - 1 - start]
             padding = "".join("\t" if char == "\t" else " " for char in before)
-            lines.append(f"  {number} | {self.source_line}")
+            lines.append(f"  {number} | {shown}")
             lines.append(f"  {' ' * len(number)} | {padding}^")
         if self.hint:
             lines += [f"  {line}" for line in self.hint.splitlines()]

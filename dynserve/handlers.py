@@ -204,6 +204,8 @@ class _Endpoint:
         context = self._context_async(call)
         try:
             return self._encode(await self._invoke_async(request, call, context))
+        except GeneratorExit:  # the loop is gone, and nothing can be awaited any more
+            raise
         except BaseException as error:
             await self._fail_async(call, error)
         finally:
@@ -219,6 +221,8 @@ class _Endpoint:
         context = self._context_async(call)
         try:
             await self._write_all(self._invoke_async(request, call, context), call)
+        except GeneratorExit:  # as above
+            raise
         except BaseException as error:
             await self._fail_async(call, error)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -212,9 +213,13 @@ class Server:
 
         with _on_signals(on_signal):
             await self.start()
-            if ready is not None:
-                ready()
-            await signalled.wait()
+            try:
+                if ready is not None:
+                    ready()
+                await signalled.wait()
+            except BaseException:  # gRPC's server has to be stopped while its loop runs
+                await self.stop(None)
+                raise
             stopping = asyncio.ensure_future(self.stop(grace))
             impatient = asyncio.ensure_future(again.wait())
             await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
@@ -274,56 +279,59 @@ def _on_signals(function: Any) -> Iterator[None]:
 
 def _add_port(engine: AioEngine, address: str, credentials: grpc.ServerCredentials | None) -> str:
     """Listen on one address; returns it as clients reach it."""
-    is_path = address.startswith(("unix:", "unix-abstract:", "vsock:"))
-    if not is_path and not _is_host_port(address):
-        raise AddressError(address, "expected HOST:PORT, [IPV6]:PORT or unix:PATH")
-    _refuse_live_socket(address)
+    if address.startswith("unix:"):
+        problem = _why_not_path(address.removeprefix("unix:").removeprefix("//"))
+    elif address.startswith(("unix-abstract:", "vsock:")):
+        problem = ""
+    else:
+        problem = _why_not_host(address)
+    if problem:
+        raise AddressError(address, problem)
     try:
         port = engine.add_port(address, credentials)
     except RuntimeError as error:
-        raise AddressError(address, _why_not(address)) from error
-    if port == 0:
-        raise AddressError(address, _why_not(address))
-    if address.endswith(":0"):
-        return f"{address[:-1]}{port}"
-    return address
+        raise AddressError(address, "gRPC refused it; see its own message above") from error
+    return f"{address[:-1]}{port}" if address.endswith(":0") else address
 
 
-def _is_host_port(address: str) -> bool:
-    match = _HOST_PORT.fullmatch(address)
-    return match is not None and int(match[2]) <= 65535
+# gRPC says no more than "failed", and prints the reason to stderr; asked before it, the system says
+# why an address cannot be had.
 
 
-def _refuse_live_socket(address: str) -> None:
-    """gRPC unlinks a unix socket before it binds, also one that a running server listens on."""
-    if not address.startswith("unix:"):
-        return
-    path = address.removeprefix("unix:").removeprefix("//")
+def _why_not_path(path: str) -> str:
+    """Why a unix socket cannot be made, empty where it can."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        return f"no folder {folder!r}"
     with socket.socket(socket.AF_UNIX) as probe:
         try:
+            # gRPC unlinks the path before it binds, also one that a running server listens on.
             probe.connect(path)
         except OSError:
-            return
-    raise AddressError(address, "another process listens on it")
+            return ""
+    return "another process listens on it"
 
 
-def _why_not(address: str) -> str:
-    """What the system says when asked to bind the address; gRPC keeps that to its own log."""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:").removeprefix("//")
-        folder = os.path.dirname(os.path.abspath(path))
-        return f"no folder {folder!r}" if not os.path.isdir(folder) else "the socket cannot be made"
+def _why_not_host(address: str) -> str:
+    """Why HOST:PORT cannot be had, empty where it can."""
     match = _HOST_PORT.fullmatch(address)
-    host, port = (match[1].strip("[]"), int(match[2])) if match else ("", 0)
+    if match is None or int(match[2]) > 65535:
+        return "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
+    port = int(match[2])
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(match[1].strip("[]") or None, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"the host is not known: {error.strerror}"
+    problem = ""
     for family, kind, protocol, _, place in found:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(place)
             except OSError as error:
-                return f"port {port} is taken" if error.errno == 98 else str(error.strerror)
-    return "gRPC refused it"
+                taken = error.errno == errno.EADDRINUSE
+                problem = f"port {port} is taken" if taken else str(error.strerror)
+            else:
+                if not problem.startswith("port"):
+                    return ""  # one address of a host is enough, as it is for gRPC
+    return problem

@@ -212,7 +212,8 @@ def stopper(tmp_path: Path) -> Iterator[tuple[str, list[Any]]]:
     address, got = f"unix:{tmp_path}/s", []
 
     def call_and_stop() -> None:
-        with grpc.insecure_channel(address) as channel:
+        soon = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+        with grpc.insecure_channel(address, soon) as channel:
             call: Any = channel.unary_unary("/shop.Items/Get")
             got.append(call(b"\n\x01a", timeout=20, wait_for_ready=True))
         os.kill(os.getpid(), signal.SIGINT)

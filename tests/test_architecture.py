@@ -119,7 +119,6 @@ def test_nothing_imports_the_root(module: str) -> None:
 def test_imports_have_no_cycle() -> None:
     """Modules can be imported one after the other, each after all that it imports."""
     graph = {module: modules(start_imports(module)) - {module} for module in FILES}
-    # A package's __init__ collects what is in it, and is run before anything in it.
     try:
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:

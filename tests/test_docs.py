@@ -3,9 +3,10 @@
 A page is read from top to bottom in an empty folder (beside ``examples`` and ``protos``):
   * a block whose first line is a comment with a file name (``# hello.py``) becomes that file;
   * other ``python`` blocks are run, all of a page in one namespace;
-  * ``sh`` blocks are run command by command; a server that one starts serves until the page ends or
-    starts another, on a port of its own, which is put where the page says the usual one;
-  * a ``text`` block is what the block before it prints, ``…`` standing for anything on a line.
+  * ``sh`` blocks are run command by command; a server that one starts serves until the page ends
+    or starts another, on a port of its own, which is put where the page says the usual one;
+  * a ``text`` block is what the block before it prints; ``…`` stands for anything on a line, and
+    on a line of its own for any lines.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import os
 import re
 import shlex
 import shutil
@@ -43,7 +43,7 @@ NOT_RUN = {
     "python -m pytest": "that is this run",
     "go install": "needs the network; CI runs it",
 }
-TOOLS = ("grpcurl", "buf")
+TOOLS = ("grpcurl", "buf")  # nothing depends on what they do
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n")
@@ -61,22 +61,29 @@ class Block(NamedTuple):
         return name[1] if name else None
 
 
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 def blocks_of(page: Path) -> list[Block]:
     return [Block(*match.groups()) for match in _BLOCK.finditer(page.read_text("utf-8"))]
 
 
 def matches(shown: str, printed: str) -> bool:
-    pattern = "[^\n]*".join(map(re.escape, shown.strip().split("…")))
-    lines = (line.rstrip() for line in printed.strip().splitlines())
-    return re.fullmatch(pattern, "\n".join(lines)) is not None
+    pattern = "".join(
+        "(?:.*\n)*" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"[ ]*\n"
+        for line in shown.strip().splitlines()
+    )
+    return re.fullmatch(pattern, printed.strip() + "\n") is not None
 
 
 class Runner:
     """Runs the blocks of one page; the working directory is the page's folder."""
 
-    def __init__(self, log: Path) -> None:
-        self.missing: list[str] = []  # tools
+    def __init__(self, log: Path, tool: Callable[[str], str]) -> None:
+        self.missing: list[str] = []  # tools, whose commands are left out
         self._log = log
+        self._tool = tool
         self._namespace: dict[str, Any] = {"__name__": "page"}
         self._server: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, str] = {}  # as the page says → as it is
@@ -105,21 +112,31 @@ class Runner:
                 return self._serve(options, shown)
             case ["dynserve", *arguments]:
                 with captured() as out:
-                    invoke(arguments)
+                    code = invoke(arguments)
+                assert shown is not None or code == 0, out.getvalue()
                 return out.getvalue()
             case ["python", *arguments]:
-                return self._child(sys.executable, *arguments)
+                return self._child(shown, sys.executable, *arguments)
+            case ["openssl", *arguments]:
+                # What follows needs its files, so without it the page ends here.
+                return self._child(shown, self._tool("openssl"), *arguments)
             case [tool, *arguments] if tool in TOOLS:
                 if shutil.which(tool) is None:
                     self.missing.append(tool)
                     return None
-                return self._child(tool, *arguments)
+                return self._child(shown, tool, *arguments)
         raise AssertionError(f"a command that this test does not run: {shlex.join(words)}")
 
-    def _child(self, *words: str) -> str:
+    def _child(self, shown: str | None, *words: str) -> str:
         child = subprocess.run(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=30,
+            check=False,
         )
+        assert shown is not None or child.returncode == 0, child.stdout
         return self._replaced(child.stdout, {is_: says for says, is_ in self._ports.items()})
 
     def _serve(self, options: list[str], shown: str | None) -> str:
@@ -138,9 +155,12 @@ class Runner:
         while True:
             ended = self._server.poll() is not None or time.monotonic() > deadline
             printed = self._log.read_text("utf-8")
-            ports = dict(zip(said, _LISTENING.findall(printed), strict=False))
+            listening = _LISTENING.findall(printed)
+            ports = dict(zip(said, listening, strict=False))
             replaced = self._replaced(printed, {is_: says for says, is_ in ports.items()})
-            if ended or (matches(shown, replaced) if shown else ports):
+            if ended or (matches(shown, replaced) if shown else listening):
+                if not listening:
+                    self._server.wait(20)
                 self._ports = ports
                 return replaced
             time.sleep(0.01)  # another process; nothing here could wait for it
@@ -173,18 +193,20 @@ def commands_of(text: str) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+def runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Callable[[str], str]
+) -> Iterator[Runner]:
     folder = tmp_path / "page"
     folder.mkdir()
     for name in ("examples", "protos"):
         (folder / name).symlink_to(ROOT / name)
     monkeypatch.chdir(folder)
-    runner = Runner(tmp_path / "server.log")
+    runner = Runner(tmp_path / "server.log", tool)
     yield runner
     runner.stop()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_snippet_runs_and_prints_what_the_page_shows(
     page: Path, runner: Runner, tool: Callable[[str], str]
 ) -> None:
@@ -202,6 +224,7 @@ def test_every_snippet_runs_and_prints_what_the_page_shows(
             continue
         assert block.language in ("python", "sh"), f"a block that is not run:\n{block.text}"
         printed = runner.run(block, shown)
+        assert shown is not None or block.language == "sh" or not printed, f"not shown: {printed}"
         if shown is not None and printed is not None:
             assert matches(shown, printed), f"{block.text}\nprints\n{printed}\nnot\n{shown}"
     runner.stop()
@@ -209,7 +232,7 @@ def test_every_snippet_runs_and_prints_what_the_page_shows(
         tool(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_snippet_is_only_for_show(page: Path) -> None:
     """Every block has a language, every file is used further down, every output is compared."""
     blocks = blocks_of(page)
@@ -224,17 +247,19 @@ def test_no_snippet_is_only_for_show(page: Path) -> None:
         elif block.file is not None and block.language in ("python", "proto"):
             path = Path(block.file)
             used = "\n".join(later.text for later in blocks[number + 1 :])
-            names = [path.name, *(part for part in path.with_suffix("").parts if part != "plugin")]
-            assert any(name in used for name in names), f"{path} is not used on {page.name}"
+            names = {path.name, *path.with_suffix("").parts} - {"plugin"}
+            assert re.search(rf"\b({'|'.join(names)})\b", used), (
+                f"{path} is not used on {page.name}"
+            )
 
 
 def test_readme_has_the_two_commands() -> None:
-    """A newcomer finds how to serve RouteGuide and how to run the tests, each a block of its own."""
+    """A newcomer finds how to serve RouteGuide and how to run the tests, each in its own block."""
     alone = [block.text.strip() for block in blocks_of(ROOT / "README.md")]
     assert [text for text in alone if text.startswith("python -m pip")] == [SERVE, TEST]
 
 
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     """A link to a file leads to one, and a link to a heading to one of that page."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -264,5 +289,7 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_newest_change_is_the_packages_version() -> None:
     """The changelog's newest version is the version of the installed package."""
-    versions = re.findall(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
-    assert versions[0] == importlib.metadata.version("dynserve")
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    newest = re.search(r"^## \[(\d[^\]]*)\] - ", changes, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == importlib.metadata.version("dynserve")

@@ -834,6 +834,18 @@ def test_keyboard_interrupt_is_left_to_the_program() -> None:
         asyncio.run(behaviour_of(one, Kind.UNARY_UNARY)(b"", Gone()))
 
 
+@pytest.mark.parametrize("kind", [Kind.UNARY_UNARY, Kind.UNARY_STREAM], ids=str)
+def test_a_call_that_is_thrown_away_does_not_go_on(kind: Kind) -> None:
+    """A behaviour whose coroutine is closed, as a loop that ends does it, sends nothing more."""
+
+    async def one(request: Any) -> Any:
+        await asyncio.Event().wait()
+
+    coroutine = behaviour_of(one, kind)(b"", Gone())
+    coroutine.send(None)
+    coroutine.close()  # would be a RuntimeError if it awaited anything
+
+
 class OnServer:
     """The context of a server without an event loop, as grpc.server's is."""
 

@@ -4,7 +4,7 @@ https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
 The contract and the messages are grpcio-health-checking's. Its servicer is not used: it writes to
 watchers under the lock that a change of status needs, so one client that does not read would keep
-the server from ever stopping. It also has no List, and keeps watchers until the grace is over.
+the server from ever stopping. It also lacks List, and keeps watchers until the grace is over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Health:
     def __init__(self) -> None:
         self._schema = Schema.load(health_pb2)
         self._response: Any = self._schema.message("grpc.health.v1.HealthCheckResponse")
-        self._responses: Any = self._schema.message("grpc.health.v1.HealthListResponse")
         self._statuses: dict[str, int] = {"": _Status.SERVING}
         self._served: frozenset[str] = frozenset()
         self._is_draining = False
@@ -45,9 +44,7 @@ class Health:
     def unit(self) -> Unit:
         """The service, to be bound."""
         service = Service(SERVICE)
-        service.add(self._check, "Check")
-        service.add(self._list, "List")
-        service.add(self._watch, "Watch")
+        service.add_servicer(self)  # List, too, where the contract has it
         return Unit(self._schema, [service])
 
     def serve(self, services: Iterable[str]) -> None:
@@ -79,19 +76,20 @@ class Health:
 
     # ---- the methods
 
-    async def _check(self, request: Any) -> Any:
+    async def Check(self, request: Any) -> Any:
+        """The status of a service."""
         status = self._statuses.get(request.service)
         if status is None:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return self._response(status=status)
 
-    async def _list(self, request: Any) -> Any:
-        response = self._responses()
-        for name, status in self._statuses.items():
-            response.statuses[name].status = status
-        return response
+    async def List(self, request: Any) -> dict[str, Any]:
+        """The status of every service."""
+        statuses = self._statuses.items()
+        return {"statuses": {name: self._response(status=status) for name, status in statuses}}
 
-    async def _watch(self, request: Any, context: AsyncContext) -> None:
+    async def Watch(self, request: Any, context: AsyncContext) -> None:
+        """The status of a service and its changes."""
         told = None
         while True:
             changed = self._changed

@@ -48,9 +48,11 @@ def _as_v1() -> Schema:
     file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     old, new = file.package, "grpc.reflection.v1"
     file.name, file.package = "grpc/reflection/v1/reflection.proto", new
-    file.options.ClearField("deprecated")
-    for option in ("java_package", "go_package"):
-        setattr(file.options, option, getattr(file.options, option).replace("v1alpha", "v1"))
+    for option, value in file.options.ListFields():
+        if option.name == "deprecated":
+            file.options.ClearField("deprecated")
+        elif option.name.endswith("_package"):
+            setattr(file.options, option.name, value.replace("v1alpha", "v1"))
     for message in file.message_type:
         for field in message.field:
             if field.type_name:

@@ -19,9 +19,10 @@ __all__ = ["check"]
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def check(paths: tuple[str, ...], include: tuple[Path, ...], quiet: bool) -> None:
-    """Compile .proto files, folders or descriptor sets, and report every error and warning.
+    """Compile sources and report every error.
 
-    All PATHs are one schema. The exit code is 0 when it compiles, warnings or not, and 1 when it
+    A PATH is a .proto file, a folder or a descriptor set; all of them are one schema. Warnings are
+    reported too. The exit code is 0 when it compiles, warnings or not, and 1 when it
     does not.
     """
     schema = Schema.load(*paths, include=include, cache=False)

@@ -47,7 +47,6 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         code = cli.main(argv, prog_name="dynserve", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -56,9 +55,7 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130  # 128 + SIGINT, as shells have it
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # by click, when whoever read our output has gone
         return 1
     return int(code or 0)
 

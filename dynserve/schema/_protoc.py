@@ -5,12 +5,17 @@ directory and a job as JSON on standard input, so nothing that a user named is e
 protoc is in grpcio-tools' extension module, which writes its diagnostics to descriptor 2 directly.
 
 protoc stops at the first file of its arguments that has errors, so after a failure each file is
-run by itself, until all have had their say or there is enough to read.
+run by itself, until all have had their say, there is enough to read, or half of the time is gone:
+what was said by then is worth more than a time limit that was hit.
+
+It exits with protoc's code, which is 0 or 1, or with 70 where protoc could not be run.
 """
 
 import json
 import os
 import sys
+import time
+import traceback
 
 
 def limit(job: dict) -> None:  # type: ignore[type-arg]
@@ -30,6 +35,7 @@ def limit(job: dict) -> None:  # type: ignore[type-arg]
 
 def main() -> int:
     job = json.load(sys.stdin)
+    until = time.monotonic() + job["seconds"] / 2
     sys.path.append(job["packages"])
     limit(job)
     from grpc_tools import _protoc_compiler
@@ -43,10 +49,14 @@ def main() -> int:
     if failed and len(job["files"]) > 1:
         for name in job["files"]:
             run([name])
-            if os.fstat(2).st_size > job["enough"]:
+            if os.fstat(2).st_size > job["enough"] or time.monotonic() > until:
                 break
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (Exception, MemoryError):
+        traceback.print_exc()
+        sys.exit(70)

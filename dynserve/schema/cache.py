@@ -25,8 +25,16 @@ _CHECK = 4
 _MAX_ENTRIES = 256
 
 
-def default_folder() -> Path:
-    """``$DYNSERVE_CACHE_DIR``, or a folder in the user's cache directory."""
+def default_folder() -> Path | None:
+    """``$DYNSERVE_CACHE_DIR``, or a folder in the user's cache directory; None for no such user."""
+    try:
+        return _default_folder()
+    except RuntimeError as error:  # pathlib's: no $HOME, and an id that is nobody's
+        _log.warning("nothing is cached: %s", error)
+        return None
+
+
+def _default_folder() -> Path:
     named = os.environ.get("DYNSERVE_CACHE_DIR")
     if named:
         return Path(named)

@@ -34,14 +34,19 @@ def comments_of(file: FileDescriptorProto) -> dict[str, str]:
     for location in file.source_code_info.location:
         text = _text(location)
         if text and len(location.path) % 2 == 0:
-            name = ".".join(_names(file, location.path))
+            try:
+                name = ".".join(_names(file, location.path))
+            except IndexError:  # another compiler's mistake; the file is good without the comment
+                continue
             if name:
                 found[f"{file.package}.{name}" if file.package else name] = text
     return found
 
 
 def _text(location: SourceCodeInfo.Location) -> str:
-    text = location.leading_comments or location.trailing_comments
+    text: str | bytes = location.leading_comments or location.trailing_comments
+    if isinstance(text, bytes):  # what protobuf makes of a text that is not UTF-8
+        text = text.decode(errors="replace")
     lines = text.rstrip().splitlines()
     if all(line.startswith(" ") for line in lines if line):
         lines = [line[1:] for line in lines]
@@ -56,6 +61,8 @@ def _names(file: FileDescriptorProto, path: Sequence[int]) -> Iterator[str]:
         attribute = fields.get(number)
         if attribute is None:
             return
+        if position < 0:
+            raise IndexError(position)
         holder = getattr(holder, attribute)[position]
         names.append(holder.name)
         if attribute == "value":

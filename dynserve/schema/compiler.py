@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from dynserve.errors import CompileError, CompilerError, Diagnostic
 
@@ -25,9 +26,17 @@ from .toolchain import FLAGS, Limits
 __all__ = ["compile_tree"]
 
 _OUTPUT, _ERRORS = "set.binpb", "stderr"
-_MAX_STDERR = 256 * 1024  # bytes of diagnostics that are read
+_MAX_STDERR = 16 << 20  # bytes of diagnostics that are read: a large tree has many warnings
+_MAX_HINTS = 20  # imports for which a root is looked for
+_TAB = 8  # protoc counts columns in bytes, and a tab as far as the next multiple of this
+_OUT_OF_MEMORY = re.compile(
+    "MemoryError|bad_alloc|[Cc]annot allocate memory|failed to map segment|[Oo]ut of memory"
+)
 _POSITION = re.compile(r":(\d+):(\d+): ")
-_NOT_FOUND = re.compile(r'Import "(.*)" was not found or had errors\.$')
+_NOT_FOUND = re.compile(r'Import "(.*)" was not found or had errors\.$', re.DOTALL)
+_LOG = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ [^\]]+\] (.*)", re.DOTALL)  # of protoc's own library
+_LOG_HEAD = "WARNING: All log messages before absl::InitializeLog() is called"
+_NO_SYNTAX = re.compile(r"No edition or syntax specified for the proto file: (.*)\. Please use .*")
 _CHILD = Path(__file__).with_name("_protoc.py")
 
 
@@ -56,7 +65,8 @@ def compile_tree(tree: SourceTree, limits: Limits) -> tuple[bytes, list[Diagnost
             raise CompilerError(_describe_crash(code, said, limits), tree.wanted)
         diagnostics = _parse(said, tree)
         if code:
-            raise CompileError(diagnostics or [Diagnostic("protoc", 0, 0, said.strip())])
+            wrong = [item for item in diagnostics if not item.is_warning]
+            raise CompileError(wrong or [Diagnostic("protoc", 0, 0, said.strip())])
         return output.read_bytes(), diagnostics
 
 
@@ -92,7 +102,7 @@ def _run_child(stage: Path, output: Path, errors: Path, tree: SourceTree, limits
 
 
 def _describe_crash(code: int, text: str, limits: Limits) -> str:
-    if "MemoryError" in text or "bad_alloc" in text:
+    if _OUT_OF_MEMORY.search(text):
         return f"protoc needs more than its limit of {limits.memory >> 20} MiB"
     if code == -getattr(signal, "SIGXCPU", 0):
         return f"protoc was stopped after {limits.seconds} s"
@@ -106,41 +116,78 @@ def _describe_crash(code: int, text: str, limits: Limits) -> str:
 
 def _parse(text: str, tree: SourceTree) -> list[Diagnostic]:
     """protoc's lines as diagnostics: each once, with the source line, and a hint for an import."""
-    unique = dict.fromkeys(line for line in text.splitlines() if line.strip())
-    parsed = [_parse_line(line, tree) for line in unique]
-    explained = {name for _, _, name in parsed if name is not None}
+    for name in tree.texts:  # a name may hold a line break, but no NUL
+        if "\n" in name:
+            text = text.replace(name, name.replace("\n", "\0"))
+    lines = dict.fromkeys(line for line in text.split("\n") if line.strip())
+    parsed = [
+        _parse_line(line.replace("\0", "\n"), tree)
+        for line in lines
+        if not line.startswith(_LOG_HEAD)
+    ]
+    wrong = {line.name for line in parsed if not line.diagnostic.is_warning}
+    unfound = dict.fromkeys(line.imports for line in parsed if line.imports not in tree.texts)
+    hints = {name: _hint(name, tree) for name in list(unfound)[:_MAX_HINTS] if name}
     return [
-        diagnostic
-        for diagnostic, subject, _ in parsed
-        # 'x.proto: File not found.' says nothing that the import's own diagnostic does not
-        if not (diagnostic.message == "File not found." and subject in explained)
+        line.diagnostic._replace(hint=hints.get(line.imports, ""))
+        for line in parsed
+        # 'x.proto: File not found.' says nothing that the import's own diagnostic does not, and
+        # 'Import "x.proto" had errors' nothing that these errors do not
+        if not (line.diagnostic.message == "File not found." and line.name in unfound)
+        if not (line.imports in wrong and line.imports in tree.texts)
     ]
 
 
-def _parse_line(line: str, tree: SourceTree) -> tuple[Diagnostic, str, str | None]:
-    """A diagnostic, the name it is about, and the import it could not find."""
-    position = _POSITION.search(line)
+class _Line(NamedTuple):
+    """A diagnostic, the name of the file it is about, and the import that failed."""
+
+    diagnostic: Diagnostic
+    name: str
+    imports: str = ""
+
+
+def _parse_line(line: str, tree: SourceTree) -> _Line:
+    logged = _LOG.fullmatch(line)
+    if logged is not None:
+        no_syntax = _NO_SYNTAX.fullmatch(logged[1])
+        name = no_syntax[1] if no_syntax else "protoc"
+        said = "no syntax or edition is given, so it is proto2" if no_syntax else logged[1]
+        return _Line(Diagnostic(tree.place(name), 0, 0, f"warning: {said}"), name)
+    position = _known(_POSITION.finditer(line), line, tree)
     if position is None:
-        name, _, message = line.rpartition(": ")
-        return Diagnostic(tree.place(name), 0, 0, message), name, None
+        end = _known(re.finditer(": ", line), line, tree)
+        name, message = (line[: end.start()], line[end.end() :]) if end else ("protoc", line)
+        return _Line(Diagnostic(tree.place(name), 0, 0, message), name)
     name, message = line[: position.start()], line[position.end() :]
-    row, column = int(position[1]), int(position[2])
-    missing = _NOT_FOUND.search(message)
-    unknown = missing is not None and missing[1] not in tree.texts
-    diagnostic = Diagnostic(
-        tree.place(name),
-        row,
-        column,
-        message,
-        _source_line(tree.texts.get(name, b""), row),
-        _hint(missing[1], tree) if missing and unknown else "",
-    )
-    return diagnostic, name, missing[1] if missing and unknown else None
+    row = int(position[1])
+    source = _source_line(tree.texts.get(name, b""), row)
+    column = _characters(source, int(position[2]))
+    failed = _NOT_FOUND.search(message)
+    shown = source.decode(errors="replace").rstrip("\r")
+    diagnostic = Diagnostic(tree.place(name), row, column, message, shown)
+    return _Line(diagnostic, name, failed[1] if failed else "")
 
 
-def _source_line(text: bytes, row: int) -> str:
-    lines = text.splitlines()
-    return lines[row - 1].decode(errors="replace") if 0 < row <= len(lines) else ""
+def _known(ends: Iterable[re.Match[str]], line: str, tree: SourceTree) -> re.Match[str] | None:
+    """Where a file's name ends: a name may look like a position, so one we know is preferred."""
+    found = list(ends)
+    known = (end for end in found if line[: end.start()] in tree.texts)
+    return next(known, found[0] if found else None)
+
+
+def _source_line(text: bytes, row: int) -> bytes:
+    lines = text.split(b"\n", row)  # as protoc counts them
+    return lines[row - 1] if row <= len(lines) else b""
+
+
+def _characters(line: bytes, column: int) -> int:
+    """protoc's column of a source line, counted in characters."""
+    width = 0
+    for position, byte in enumerate(line):
+        if width >= column - 1:
+            return len(line[:position].decode(errors="ignore")) + 1
+        width += _TAB - width % _TAB if byte == 0x09 else 1
+    return len(line.decode(errors="ignore")) + 1 if line else column
 
 
 def _hint(name: str, tree: SourceTree) -> str:

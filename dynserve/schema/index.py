@@ -25,6 +25,7 @@ _SET_FILE, _IMPORT, _FILE_SOURCE_INFO, _OPTION_IMPORT = 1, 3, 9, 15
 # Every protobuf release has its own descriptor.proto, and every set carries the one it was made
 # with. They only ever grow and what reads them here needs no part of them, so the first will do.
 _WELL_KNOWN = "google/protobuf/"
+_NOT_UTF8 = "a name in it is not UTF-8"
 _FIRST_EXTENSION = 1000  # of FileDescriptorProto: buf notes down facts of its own about a file
 
 
@@ -63,8 +64,10 @@ class Index:
                     names.append(self._add_file(value))
         except (DecodeError, _WireError) as error:
             raise DescriptorError(label, f"not a descriptor set, or damaged: {error}") from error
-        except (UnicodeDecodeError, TypeError) as error:  # protobuf gives such a text as bytes
-            raise DescriptorError(label, "damaged: a name in it is not UTF-8") from error
+        except TypeError as error:  # a name came as bytes, which is what protobuf makes of it
+            raise DescriptorError(
+                label, f"not a descriptor set, or damaged: {_NOT_UTF8}"
+            ) from error
         except _ConflictError as error:
             raise DescriptorError(label, str(error)) from error
         if not names:
@@ -130,12 +133,14 @@ class Index:
         from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
         file = FileDescriptorProto.FromString(_without_source_info(data))
+        names: list[object] = [file.package, file.name, *file.dependency, *file.option_dependency]
+        if not all(isinstance(name, str) for name in names):
+            raise _WireError(_NOT_UTF8)
         known = self._files.get(file.name)
         if known is not None:
             if not (file.name.startswith(_WELL_KNOWN) or _same(memoryview(known), data)):
                 raise _ConflictError(f"{file.name!r} is there already, with other content")
             return file.name
-        self._check_names(data)
         for symbol in _top_level(file):
             other = self._symbols.setdefault(symbol, file.name)
             if other != file.name:
@@ -146,11 +151,6 @@ class Index:
             self.services[prefix + service.name] = file.name
         self._add_extensions(file, prefix)
         return file.name
-
-    @staticmethod
-    def _check_names(data: memoryview) -> None:
-        for number in (_IMPORT, _OPTION_IMPORT):
-            _names(data, number)
 
     def _add_extensions(self, file: FileDescriptorProto, prefix: str) -> None:
         scopes: list[tuple[str, FileDescriptorProto | DescriptorProto]] = [(prefix, file)]

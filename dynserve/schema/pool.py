@@ -16,7 +16,7 @@ from .index import Index
 if TYPE_CHECKING:
     from google._upb import _message as upb
     from google.protobuf import descriptor
-    from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, ServiceDescriptor
+    from google.protobuf.descriptor import EnumDescriptor, ServiceDescriptor
 
     # The pure-Python and the upb class share an interface but no base class.
     Descriptor = descriptor.Descriptor | upb.Descriptor
@@ -42,9 +42,14 @@ class LazyPool:
         self._extended: set[str] = set()  # message types whose extensions are built
 
     def FindMessageTypeByName(self, full_name: str) -> Descriptor:
-        """The descriptor of the message type; KeyError where there is none."""
+        """The descriptor of the message type; KeyError where there is none.
+
+        Its extensions are built: this is what ``json_format`` asks for the content of an Any.
+        """
         self._need(full_name)
-        return self._pool.FindMessageTypeByName(full_name)
+        descriptor = self._pool.FindMessageTypeByName(full_name)
+        self._build_extensions(descriptor)
+        return descriptor
 
     def FindExtensionByName(self, full_name: str) -> FieldDescriptor:
         """The descriptor of the extension; KeyError where there is none."""
@@ -61,30 +66,19 @@ class LazyPool:
         self._need(full_name)
         return self._pool.FindServiceByName(full_name)
 
-    def FindFileByName(self, name: str) -> FileDescriptor:
-        """The descriptor of the file; KeyError where there is none."""
-        self._build(name)
-        return self._pool.FindFileByName(name)
-
     def message_class(self, descriptor: Descriptor) -> type[Message]:
         """The class of a message type, ready to parse: extensions of all it can hold are built."""
         self._build_extensions(descriptor)
         return _class_of(descriptor)
 
-    def message_class_with_extensions(self, full_name: str) -> type[Message]:
-        """The same by name, for the types of ``descriptor.proto``, whose extensions are many."""
-        with self._lock:
-            for extension in list(self._index.extensions(full_name).values()):
-                self._build(extension.file)
-        return _class_of(self.FindMessageTypeByName(full_name))
-
     def _need(self, symbol: str) -> None:
         file = self._index.file_of(symbol)
         if file is None:
             raise KeyError(f"no symbol {symbol!r} in the schema")
-        self._build(file)
+        self.build(file)
 
-    def _build(self, name: str) -> None:
+    def build(self, name: str) -> None:
+        """Build a file and all that it imports; KeyError where there is none of that name."""
         if name in self._built:
             return
         with self._lock:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from dynserve.errors import (
     CompileError,
@@ -148,8 +148,8 @@ class Schema:
             DescriptorError: its file cannot be built.
         """
         if name not in self._services:
-            file = self._service_file(name)
-            self._services[name] = self._describe(name, file)
+            described = self._describe(name, self._service_file(name))
+            return self._services.setdefault(name, described)  # another thread may have been first
         return self._services[name]
 
     def method(self, path: str) -> MethodInfo:
@@ -214,10 +214,14 @@ class Schema:
 
         Raises:
             KeyError: there is no such file.
+            DescriptorError: its source locations are damaged.
         """
         from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-        return comments_of(FileDescriptorProto.FromString(self.index.raw(file)))
+        try:
+            return comments_of(FileDescriptorProto.FromString(self.index.raw(file)))
+        except DecodeError as error:
+            raise DescriptorError(file, f"damaged source locations: {error}") from error
 
     def build(self) -> None:
         """Build every file now: what cannot be built is found, and nothing is left to be lazy.
@@ -226,7 +230,7 @@ class Schema:
             DescriptorError: a file cannot be built.
         """
         for file in self.index.files:
-            self._pool.FindFileByName(file)
+            self._pool.build(file)
 
     # ---- values
 
@@ -306,8 +310,11 @@ class Schema:
             name = options.DESCRIPTOR.full_name
             if self.index.file_of(name) is None:
                 return cast("Message", options)
-            own = self._pool.message_class_with_extensions(name)
-            return own.FromString(options.SerializeToString())
+            own = self.message(name)
+            try:
+                return own.FromString(options.SerializeToString())
+            except DecodeError as error:
+                raise DescriptorError(descriptor.full_name, f"damaged options: {error}") from error
 
         return Options(descriptor.full_name, parse)
 
@@ -325,7 +332,8 @@ def _compile(
     tree: imports.SourceTree, use_cache: bool, limits: Limits
 ) -> tuple[bytes | memoryview, list[Diagnostic]]:
     """The compiled set, and the warnings of the compiler if it ran."""
-    cache = Cache(default_folder()) if use_cache else None
+    folder = default_folder() if use_cache else None
+    cache = Cache(folder) if folder else None
     key = Cache.key(key_of(tree)) if cache else ""
     data = cache.load(key) if cache else None
     if data is not None:

@@ -222,9 +222,7 @@ def _package_folders(name: str) -> list[Path]:
     return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
 
 
-def _in_distribution(
-    source: str, name: str, rest: str
-) -> Sequence[ProtoSource | DescriptorSet]:
+def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource | DescriptorSet]:
     """A file, or all .proto files below a folder, of what was installed under that name.
 
     The folder that it was installed to is the import root; it holds other distributions too.

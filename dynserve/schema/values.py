@@ -16,13 +16,14 @@ there is an error.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from dynserve.errors import MessageError, did_you_mean
+
+from .well_known import special_for
 
 if TYPE_CHECKING:
     from .pool import Descriptor, FieldDescriptor, LazyPool
@@ -35,11 +36,9 @@ _SCALARS = {
     17: "sint32", 18: "sint64",
 }  # fmt: skip
 _ENUM = 14  # FieldDescriptor.TYPE_ENUM
-_WRAPPERS = {
-    f"google.protobuf.{name}Value"
-    for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
-}
 _MAX_SHOWN = 60
+# What protobuf raises for a value it does not take; OverflowError: an int too large for a float.
+_REFUSED = (TypeError, ValueError, OverflowError)
 
 Convert = Callable[[Any], Any]
 
@@ -49,7 +48,7 @@ class Converter:
 
     def __init__(self, pool: LazyPool) -> None:
         self._pool = pool
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[str, Plan] = {}
 
     def convert(self, value: object, message: type[Message]) -> Message:
         """``value`` as a message of the class ``message``; one of that class is returned as it is.
@@ -64,6 +63,8 @@ class Converter:
             return self.plan(descriptor).convert(value)
         except MessageError as error:
             raise error.under(descriptor.full_name) from error.__cause__
+        except RecursionError as error:
+            raise MessageError(descriptor.full_name, "the value is nested too deeply") from error
 
     def from_json(self, text: str | bytes, message: type[Message]) -> Message:
         """A message from its JSON form.
@@ -75,14 +76,14 @@ class Converter:
 
         try:
             return json_format.Parse(text, message(), descriptor_pool=cast("Any", self._pool))
-        except (json_format.ParseError, UnicodeDecodeError) as error:
+        except Exception as error:  # json_format lets AttributeError and more through
             raise MessageError(message.DESCRIPTOR.full_name, str(error)) from error
 
-    def plan(self, descriptor: Descriptor) -> _Plan:
+    def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""
         plan = self._plans.get(descriptor.full_name)
         if plan is None:
-            plan = _Plan(self, descriptor, self._pool.message_class(descriptor))
+            plan = Plan(self, descriptor, self._pool.message_class(descriptor))
             plan = self._plans.setdefault(descriptor.full_name, plan)
         return plan
 
@@ -93,14 +94,14 @@ class Converter:
         return json_format.ParseDict(value, message(), descriptor_pool=cast("Any", self._pool))
 
 
-class _Plan:
+class Plan:
     """The conversion to one message type."""
 
     def __init__(self, owner: Converter, descriptor: Descriptor, message: type[Message]) -> None:
         self._owner = owner
         self._message = message
         self._name = descriptor.full_name
-        self._special = _special(owner, descriptor.full_name, message)
+        self._special = special_for(descriptor.full_name)
         self._fields: dict[str, tuple[str, Convert | None]] | None = None
         self._oneofs = {
             field.name: oneof.name
@@ -113,9 +114,9 @@ class _Plan:
         if type(value) is self._message:
             return value
         if isinstance(value, Message) and value.DESCRIPTOR.full_name == self._name:
-            return self._message.FromString(value.SerializePartialToString())
+            return self._translate(value)
         if self._special is not None:
-            made = self._special(value)
+            made = self._special(self, value)
             if made is not None:
                 return made
         if isinstance(value, Mapping):
@@ -124,6 +125,13 @@ class _Plan:
             names = [field.name for field in dataclasses.fields(value)]
             return self._from_mapping({name: getattr(value, name) for name in names})
         raise MessageError("", f"got {_shown(value)}, expected {self._name}")
+
+    def _translate(self, value: Message) -> Message:
+        try:
+            return self._message.FromString(value.SerializePartialToString())
+        except DecodeError as error:
+            problem = f"got a {self._name} of another schema, which does not fit this one"
+            raise MessageError("", problem) from error
 
     def _from_mapping(self, value: Mapping[Any, Any]) -> Message:
         fields = self._fields
@@ -150,7 +158,7 @@ class _Plan:
             self._check_oneofs(given)
         try:
             return self._message(**given)
-        except (TypeError, ValueError) as error:
+        except _REFUSED as error:
             self._blame(given, error)
 
     def _prepare(self) -> dict[str, tuple[str, Convert | None]]:
@@ -179,35 +187,80 @@ class _Plan:
     def _blame(self, given: Mapping[str, Any], error: Exception) -> NoReturn:
         """Find the value that protobuf did not take."""
         for name, value in given.items():
-            field = self._message.DESCRIPTOR.fields_by_name[name]
-            try:
-                self._message(**{name: value})
-            except (TypeError, ValueError):
-                step, culprit = self._narrow(field, name, value)
-                raise MessageError(f".{name}{step}", _problem(field, culprit)) from error
+            if self._refuses(name, value):
+                step, problem = self._narrow(self._message.DESCRIPTOR.fields_by_name[name], value)
+                raise MessageError(f".{name}{step}", problem) from error
         raise MessageError("", str(error)) from error
 
-    def _narrow(self, field: FieldDescriptor, name: str, value: Any) -> tuple[str, Any]:
-        if not field.is_repeated:
-            return "", value
-        if isinstance(value, Mapping):
-            parts: Iterable[tuple[Any, Any]] = value.items()
-            single: Callable[[Any, Any], Any] = lambda key, item: {key: item}  # noqa: E731 - a pair
-        else:
-            parts, single = enumerate(value), lambda _, item: [item]
-        for key, item in parts:
-            try:
-                self._message(**{name: single(key, item)})
-            except (TypeError, ValueError):
-                return f"[{key!r}]", item
-        return "", value
+    def _refuses(self, name: str, value: Any) -> bool:
+        try:
+            self._message(**{name: value})
+        except _REFUSED:
+            return True
+        return False
+
+    def _narrow(self, field: FieldDescriptor, value: Any) -> tuple[str, str]:
+        """The step to what protobuf did not take within a field, and what is wrong with it."""
+        if _is_map(field):
+            entry = self._owner.plan(cast("Descriptor", field.message_type))
+            for key, item in value.items():
+                for part, culprit in (("key", key), ("value", item)):
+                    if culprit is None or entry._refuses(part, culprit):
+                        problem = _problem(entry._message.DESCRIPTOR.fields_by_name[part], culprit)
+                        return f"[{key!r}]", problem + (" as key" if part == "key" else "")
+        elif field.is_repeated:
+            for position, item in enumerate(value):
+                if self._refuses(field.name, [item]):
+                    return f"[{position}]", _problem(field, item)
+        return "", _problem(field, value)
+
+    def within(self, field: str, value: Any) -> Message:
+        """The message with one field set, of which an error's path says nothing."""
+        try:
+            return self._from_mapping({field: value})
+        except MessageError as error:
+            path = error.path.removeprefix(f".{field}")
+            raise MessageError(path, error.problem) from error.__cause__
+
+    def empty(self) -> Message:
+        """The message with nothing set."""
+        return self._message()
+
+    def parsed(self, parse: str, value: Any) -> Message:
+        """The message that a method of a well-known type reads from the value."""
+        made = self._message()
+        try:
+            getattr(made, parse)(value)
+        except _REFUSED as error:
+            raise MessageError("", f"got {_shown(value)}: {error}") from error
+        return made
+
+    def packed(self, value: Message) -> Message:
+        """An ``Any`` with the message in it."""
+        made: Any = self._message()
+        try:
+            made.Pack(value)
+        except EncodeError as error:  # a required field is not set
+            raise MessageError("", str(error)) from error
+        return cast("Message", made)
+
+    def from_json_form(self, value: Any) -> Message:
+        """The message from the dict of its JSON form."""
+        try:
+            return self._owner.parse_dict(value, self._message)
+        except Exception as error:  # json_format lets AttributeError and more through here
+            raise MessageError("", f"got {_shown(value)}: {error}") from error
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _converter_of(owner: Converter, field: FieldDescriptor) -> Convert | None:
     """What is done to a field's value; None where protobuf's constructor takes it as it is."""
     one: Convert | None = None
     if field.message_type is not None:
-        if field.is_repeated and field.message_type.GetOptions().map_entry:
+        if _is_map(field):
             value = field.message_type.fields_by_name["value"]
             return _mapping(_converter_of(owner, value))
         one = _Later(owner, field.message_type)
@@ -264,101 +317,14 @@ def _mapping(one: Convert | None) -> Convert:
     return convert
 
 
-def _special(owner: Converter, name: str, message: Any) -> Callable[[Any], Message | None] | None:
-    """How a well-known type takes values that are no message; None from it: not this value."""
-    if name in _WRAPPERS:
-        return lambda value: _wrapped(message, value)
-    makers: dict[str, Callable[[Any, Any], Message | None]] = {
-        "google.protobuf.Timestamp": _timestamp,
-        "google.protobuf.Duration": _duration,
-        "google.protobuf.FieldMask": _field_mask,
-        "google.protobuf.Struct": lambda _, value: _json_like(owner, message, value, Mapping),
-        "google.protobuf.ListValue": lambda _, value: _json_like(
-            owner, message, value, (list, tuple)
-        ),
-        "google.protobuf.Value": lambda _, value: _json_like(owner, message, value, object),
-        "google.protobuf.Any": lambda _, value: _any(owner, message, value),
-        "google.protobuf.Empty": lambda _, value: message() if value is None else None,
-    }
-    maker = makers.get(name)
-    return None if maker is None else lambda value: maker(message, value)
-
-
-def _wrapped(message: Any, value: Any) -> Message | None:
-    if isinstance(value, (Mapping, Message)) or dataclasses.is_dataclass(value) or value is None:
-        return None
-    try:
-        return cast("Message", message(value=value))
-    except (TypeError, ValueError) as error:
-        field = message.DESCRIPTOR.fields_by_name["value"]
-        raise MessageError("", _problem(field, value)) from error
-
-
-def _timestamp(message: Any, value: Any) -> Message | None:
-    made = message()
-    try:
-        if isinstance(value, datetime.datetime):
-            made.FromDatetime(value)
-        elif isinstance(value, str):
-            made.FromJsonString(value)
-        else:
-            return None
-    except ValueError as error:
-        raise MessageError("", f"got {_shown(value)}: {error}") from error
-    return cast("Message", made)
-
-
-def _duration(message: Any, value: Any) -> Message | None:
-    made = message()
-    try:
-        if isinstance(value, datetime.timedelta):
-            made.FromTimedelta(value)
-        elif isinstance(value, str):
-            made.FromJsonString(value)
-        else:
-            return None
-    except ValueError as error:
-        raise MessageError("", f"got {_shown(value)}: {error}") from error
-    return cast("Message", made)
-
-
-def _field_mask(message: Any, value: Any) -> Message | None:
-    if isinstance(value, str):
-        made = message()
-        made.FromJsonString(value)
-        return cast("Message", made)
-    if isinstance(value, (list, tuple)) and all(isinstance(path, str) for path in value):
-        return cast("Message", message(paths=value))
-    return None
-
-
-def _json_like(owner: Converter, message: Any, value: Any, kind: Any) -> Message | None:
-    if not isinstance(value, kind) or isinstance(value, Message):
-        return None
-    if isinstance(value, tuple):
-        value = list(value)
-    try:
-        return owner.parse_dict(value, message)
-    except Exception as error:  # json_format lets AttributeError and more through here
-        raise MessageError("", f"got {_shown(value)}, which is not JSON-like data") from error
-
-
-def _any(owner: Converter, message: Any, value: Any) -> Message | None:
-    if isinstance(value, Message):
-        made = message()
-        made.Pack(value)
-        return cast("Message", made)
-    if isinstance(value, Mapping) and "@type" in value:
-        try:
-            return owner.parse_dict(value, message)
-        except Exception as error:  # as above
-            raise MessageError("", f"got {_shown(value)}: {error}") from error
-    return None
-
-
 def _problem(field: FieldDescriptor, value: Any) -> str:
-    if isinstance(value, int) and field.type in _SCALARS and "int" in _SCALARS[field.type]:
-        return f"got {value}, which is out of range for {_SCALARS[field.type]}"
+    expected = _SCALARS.get(field.type, "")
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and ("int" in expected or "fixed" in expected)
+    ):
+        return f"got {value}, which is out of range for {expected}"
     return f"got {_shown(value)}, expected {_type_name(field)}"
 
 

@@ -45,19 +45,12 @@ class _Client:
                 response_deserializer=response.FromString,
             )
 
-        one, many = health_pb2.HealthCheckResponse, health_pb2.HealthListResponse  # type: ignore[attr-defined]  # the stub is older
-        self._check = method(channel.unary_unary, "Check", one)
-        self._list = method(channel.unary_unary, "List", many)
-        self._watch = method(channel.unary_stream, "Watch", one)
+        self._check = method(channel.unary_unary, "Check", health_pb2.HealthCheckResponse)
+        self._watch = method(channel.unary_stream, "Watch", health_pb2.HealthCheckResponse)
 
     async def check(self, service: str) -> int:
         response = await self._check(health_pb2.HealthCheckRequest(service=service), timeout=10)
         return int(response.status)
-
-    async def list(self) -> dict[str, int]:
-        request = health_pb2.HealthListRequest()  # type: ignore[attr-defined]  # the stub is older
-        response = await self._list(request, timeout=10)
-        return {name: item.status for name, item in response.statuses.items()}
 
     def watch(self, service: str) -> Any:
         return self._watch(health_pb2.HealthCheckRequest(service=service), timeout=30)
@@ -121,18 +114,27 @@ def test_a_service_without_handlers_is_unknown() -> None:
             'syntax = "proto3"; package test; service Hole { rpc Do(E) returns (E); } message E {}'
         )
         async with _serving(app) as (_, client):
-            assert await client.list() == dict.fromkeys(("", *BUILTIN), SERVING)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.check("test.Hole")
+            status = caught.value.code(), caught.value.details()
+            assert status == (grpc.StatusCode.NOT_FOUND, "unknown service 'test.Hole'")
 
     _run(main)
 
 
+@pytest.mark.skipif(
+    not hasattr(health_pb2, "HealthListResponse"), reason="grpcio-health-checking before 1.85"
+)
 def test_list() -> None:
     """List tells of all services at once."""
 
     async def main() -> None:
-        async with _serving(_app("One", "Two")) as (server, client):
+        async with _serving(_app("One", "Two")) as (server, _):
             await server.set_health("test.Two", False)
-            assert await client.list() == {
+            async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
+                method: Any = channel.unary_unary("/grpc.health.v1.Health/List")
+                response = health_pb2.HealthListResponse.FromString(await method(b"", timeout=10))  # type: ignore[attr-defined]  # the stub is older
+            assert {name: item.status for name, item in response.statuses.items()} == {
                 **dict.fromkeys(("", "test.One", *BUILTIN), SERVING),
                 "test.Two": NOT_SERVING,
             }
@@ -191,10 +193,12 @@ def test_replace() -> None:
             await server.set_health("test.Sick", False)
             await server.replace(_app("Sick", "Well", "New").units())
             assert (await watching.read()).status == Status.SERVICE_UNKNOWN
-            assert await client.list() == {
-                **dict.fromkeys(("", "test.Well", "test.New", *BUILTIN), SERVING),
-                "test.Sick": NOT_SERVING,
-            }
+            for name in ("", "test.Well", "test.New", *BUILTIN):
+                assert await client.check(name) == SERVING
+            assert await client.check("test.Sick") == NOT_SERVING
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.check("test.Gone")
+            assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
     _run(main)
 
@@ -298,7 +302,7 @@ def test_a_watcher_that_starts_while_the_server_drains() -> None:
 
             request = health_pb2.HealthCheckRequest(service=name)
             with pytest.raises(grpc.RpcError) as caught:
-                await health._watch(request, Context())  # type: ignore[arg-type]  # all it needs
+                await health.Watch(request, Context())  # type: ignore[arg-type]  # all it needs
             assert str(caught.value) == "UNAVAILABLE: the server is shutting down"
         assert written == [
             ("test.S", NOT_SERVING),
@@ -325,7 +329,7 @@ def test_a_change_during_a_write_is_not_missed() -> None:
                 await go_on.wait()
 
         request = health_pb2.HealthCheckRequest(service="test.S")
-        watching = asyncio.ensure_future(health._watch(request, Context()))  # type: ignore[arg-type]  # all it needs
+        watching = asyncio.ensure_future(health.Watch(request, Context()))  # type: ignore[arg-type]  # all it needs
         await writing.wait()
         health.set("test.S", False)
         health.drain()
