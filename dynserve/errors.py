@@ -182,7 +182,7 @@ class SymbolError(DynserveError, LookupError):
     def __init__(self, kind: str, name: str, candidates: Iterable[str] = ()) -> None:
         self.kind = kind
         self.name = name
-        self.nearest = tuple(nearest(name, candidates))
+        self.nearest = tuple(nearest(name, (other for other in candidates if other != name)))
         super().__init__(kind, name, self.nearest)
 
     def __str__(self) -> str:

@@ -838,8 +838,12 @@ def test_keyboard_interrupt_is_left_to_the_program() -> None:
 def test_a_call_that_is_thrown_away_does_not_go_on(kind: Kind) -> None:
     """A behaviour whose coroutine is closed, as a loop that ends does it, sends nothing more."""
 
+    class Suspended:
+        def __await__(self) -> Iterator[None]:
+            yield
+
     async def one(request: Any) -> Any:
-        await asyncio.Event().wait()
+        await Suspended()
 
     coroutine = behaviour_of(one, kind)(b"", Gone())
     coroutine.send(None)

@@ -246,22 +246,22 @@ class Schema:
         """A message as the dict of its JSON form; ``Any`` is resolved in this schema.
 
         ``options`` are those of ``google.protobuf.json_format.MessageToDict``.
-        """
-        from google.protobuf import json_format
 
+        Raises:
+            MessageError: it has no JSON form: an ``Any`` holds a type that is not in the schema, …
+        """
         options.setdefault("preserving_proto_field_name", True)
-        pool = cast("Any", self._pool)
-        return json_format.MessageToDict(message, descriptor_pool=pool, **options)
+        return self._converter.to_dict(message, options)
 
     def to_json(self, message: Message, **options: Any) -> str:
         """A message in protobuf's JSON form; ``Any`` is resolved in this schema.
 
         ``options`` are those of ``google.protobuf.json_format.MessageToJson``.
-        """
-        from google.protobuf import json_format
 
-        pool = cast("Any", self._pool)
-        return json_format.MessageToJson(message, descriptor_pool=pool, **options)
+        Raises:
+            MessageError: as for :meth:`to_dict`.
+        """
+        return self._converter.to_json(message, options)
 
     def from_json(self, text: str | bytes, message: type[Message]) -> Message:
         """A message of the class ``message`` from its JSON form.

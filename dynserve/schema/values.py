@@ -15,8 +15,9 @@ there is an error.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -74,10 +75,32 @@ class Converter:
         """
         from google.protobuf import json_format
 
-        try:
+        with _as_message_error(message):
             return json_format.Parse(text, message(), descriptor_pool=cast("Any", self._pool))
-        except Exception as error:  # json_format lets AttributeError and more through
-            raise MessageError(message.DESCRIPTOR.full_name, str(error)) from error
+
+    def to_json(self, message: Message, options: Mapping[str, Any]) -> str:
+        """The JSON form of a message.
+
+        Raises:
+            MessageError: it has none.
+        """
+        from google.protobuf import json_format
+
+        with _as_message_error(message):
+            pool = cast("Any", self._pool)
+            return json_format.MessageToJson(message, descriptor_pool=pool, **options)
+
+    def to_dict(self, message: Message, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The dict of the JSON form of a message.
+
+        Raises:
+            MessageError: it has none.
+        """
+        from google.protobuf import json_format
+
+        with _as_message_error(message):
+            pool = cast("Any", self._pool)
+            return json_format.MessageToDict(message, descriptor_pool=pool, **options)
 
     def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""
@@ -92,6 +115,15 @@ class Converter:
         from google.protobuf import json_format
 
         return json_format.ParseDict(value, message(), descriptor_pool=cast("Any", self._pool))
+
+
+@contextlib.contextmanager
+def _as_message_error(message: Message | type[Message]) -> Iterator[None]:
+    """json_format raises errors of its own, and lets AttributeError and more through."""
+    try:
+        yield
+    except Exception as error:
+        raise MessageError(message.DESCRIPTOR.full_name, str(error)) from error
 
 
 class Plan:
