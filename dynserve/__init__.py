@@ -20,7 +20,7 @@ from dynserve.errors import (
     UnhandledMethodsError,
 )
 from dynserve.method import Kind, MethodInfo, ServiceInfo
-from dynserve.schema import Schema
+from dynserve.schema import Limits, Schema
 from dynserve.server import Server
 from dynserve.service import Service
 from dynserve.status import StatusError
@@ -37,6 +37,7 @@ __all__ = [
     "Diagnostic",
     "DynserveError",
     "Kind",
+    "Limits",
     "MessageError",
     "MethodInfo",
     "PluginError",

@@ -27,6 +27,7 @@ __all__ = [
 
 _MAX_CANDIDATES = 200
 _MAX_NAME = 200
+_LIKE = 0.6  # from 0 to 1: how much of two names is the same for one to be meant by the other
 _MAX_LINE = 160  # characters of a source line that are shown
 
 
@@ -34,23 +35,35 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
     """The names most like ``name``, best first.
 
     A name whose last component is the same but for case comes before one that is only spelled
-    alike. The work is bounded whatever the peer sends: names are cut to 200 characters and at most
-    200 candidates are compared letter by letter.
+    alike; within one package only the last component is compared. The work is bounded whatever the
+    peer sends: names are cut to 200 characters, at most 200 candidates are compared letter by
+    letter.
     """
     import difflib  # only once something is wrong
 
     name = name[:_MAX_NAME]
-    names = list(candidates)
     last = _last_component(name)
-    same = [other for other in names if _last_component(other) == last][:count]
+    package = name[: len(name) - len(last)]
+    whole, part = (difflib.SequenceMatcher(b=text) for text in (name, last))
+
+    def likeness(other: str) -> float:
+        matcher, text = (
+            (part, other[len(package) :]) if other.startswith(package) else (whole, other)
+        )
+        matcher.set_seq1(text)
+        return matcher.ratio()
+
+    names = list(candidates)
+    same = [other for other in names if _last_component(other).lower() == last.lower()][:count]
     close = (other for other in names if abs(len(other) - len(name)) <= max(4, len(name) // 3))
     limited = [other for other, _ in zip(close, range(_MAX_CANDIDATES), strict=False)]
-    alike = difflib.get_close_matches(name, limited, n=count, cutoff=0.6)
+    scored = sorted((-likeness(other), other) for other in limited)
+    alike = [other for score, other in scored if score <= -_LIKE]
     return list(dict.fromkeys([*same, *alike]))[:count]
 
 
 def _last_component(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[2].lower()
+    return name.rpartition("/")[2].rpartition(".")[2]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -94,6 +107,8 @@ class PluginError(DynserveError):
 
 class SourceError(DynserveError):
     """A schema source cannot be read: it is missing, empty, or not what its name says."""
+
+    exit_code = 2
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(source, problem)
@@ -237,12 +252,13 @@ class UnhandledMethodsError(DynserveError):
 
 
 class AddressError(DynserveError):
-    """An address cannot be listened on."""
+    """An address cannot be listened on, or is none; ``exit_code`` is 2 for the latter."""
 
-    def __init__(self, address: str, problem: str) -> None:
-        super().__init__(address, problem)
+    def __init__(self, address: str, problem: str, exit_code: int = 1) -> None:
+        super().__init__(address, problem, exit_code)
         self.address = address
         self.problem = problem
+        self.exit_code = exit_code
 
     def __str__(self) -> str:
         return f"cannot listen on {self.address}: {self.problem}"

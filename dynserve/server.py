@@ -283,8 +283,10 @@ def _add_port(engine: AioEngine, address: str, credentials: grpc.ServerCredentia
         problem = _why_not_path(address.removeprefix("unix:").removeprefix("//"))
     elif address.startswith(("unix-abstract:", "vsock:")):
         problem = ""
-    else:
+    elif _HOST_PORT.fullmatch(address) and int(address.rpartition(":")[2]) <= 65535:
         problem = _why_not_host(address)
+    else:
+        raise AddressError(address, "expected HOST:PORT, [IPV6]:PORT or unix:PATH", exit_code=2)
     if problem:
         raise AddressError(address, problem)
     try:
@@ -314,12 +316,10 @@ def _why_not_path(path: str) -> str:
 
 def _why_not_host(address: str) -> str:
     """Why HOST:PORT cannot be had, empty where it can."""
-    match = _HOST_PORT.fullmatch(address)
-    if match is None or int(match[2]) > 65535:
-        return "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
-    port = int(match[2])
+    host, _, digits = address.rpartition(":")
+    port = int(digits)
     try:
-        found = socket.getaddrinfo(match[1].strip("[]") or None, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"the host is not known: {error.strerror}"
     problem = ""

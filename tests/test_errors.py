@@ -41,7 +41,7 @@ UNUSED = Diagnostic("b.proto", 1, 1, "warning: Import c.proto is unused.")
             1,
             "x.py: no app\n  write app = App()",
         ),
-        (SourceError("a.proto", "no such file"), 1, "a.proto: no such file"),
+        (SourceError("a.proto", "no such file"), 2, "a.proto: no such file"),
         (DescriptorError("a.pb", "damaged"), 1, "a.pb: damaged"),
         (
             CompileError([WRONG, UNUSED]),
@@ -134,11 +134,11 @@ def test_a_warning_is_told_from_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "candidates", "expected"),
     [
-        ("p.S/get", ["p.S/Put", "p.S/Get"], ["p.S/Get", "p.S/Put"]),
+        ("p.S/get", ["p.S/Put", "p.S/Get"], ["p.S/Get"]),
         ("Greeter", ["q.Greter", "helloworld.Greeter"], ["helloworld.Greeter", "q.Greter"]),
         ("abc", [], []),
         ("abc", ["xyz"], []),
-        ("item", ["items", "item_1", "item_2", "item_3", "item_4"], ["items", "item_4", "item_3"]),
+        ("item", ["items", "item_1", "item_2", "item_3", "item_4"], ["items", "item_1", "item_2"]),
         ("", ["a"], []),
     ],
 )

@@ -8,7 +8,7 @@ import logging
 import operator
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import grpc
@@ -839,7 +839,7 @@ def test_a_call_that_is_thrown_away_does_not_go_on(kind: Kind) -> None:
     """A behaviour whose coroutine is closed, as a loop that ends does it, sends nothing more."""
 
     class Suspended:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None, None, None]:
             yield
 
     async def one(request: Any) -> Any:

@@ -99,6 +99,7 @@ def test_an_address_that_cannot_be_used_says_why(address: str, problem: str) -> 
     with pytest.raises(AddressError) as caught, echo().server(address).in_thread():
         pass
     assert str(caught.value) == f"cannot listen on {address}: {problem}"
+    assert caught.value.exit_code == (2 if problem.startswith("expected") else 1)
 
 
 def test_a_host_that_is_not_known_says_so() -> None:

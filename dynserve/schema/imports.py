@@ -216,6 +216,15 @@ def builtin_roots() -> tuple[Path, ...]:
     return tuple(roots)
 
 
+def find_installed(name: str) -> ProtoSource | None:
+    """The well-known or common file of that name; None where there is none."""
+    if _is_canonical(name) and name.endswith(".proto"):
+        for root in builtin_roots():
+            if os.path.isfile(root / name):
+                return ProtoSource(root / name, root)
+    return None
+
+
 def find_root(name: str, near: Iterable[Path]) -> Path | None:
     """A folder below ``near`` that would make the import ``name`` resolve, for an error's hint."""
     if not _is_canonical(name):

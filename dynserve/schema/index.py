@@ -125,10 +125,6 @@ class Index:
         """The extensions of a message type by number."""
         return self._extensions.get(extendee, {})
 
-    def is_extendee(self, symbol: str) -> bool:
-        """Whether anything extends the message type of that name."""
-        return symbol in self._extensions
-
     def _add_file(self, data: memoryview) -> str:
         from google.protobuf.descriptor_pb2 import FileDescriptorProto
 

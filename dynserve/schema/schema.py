@@ -12,7 +12,6 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import DecodeError, Message
 
 from dynserve.errors import (
-    CompileError,
     DescriptorError,
     Diagnostic,
     SourceError,
@@ -26,7 +25,7 @@ from .comments import comments_of
 from .index import Index
 from .options import Options
 from .pool import LazyPool
-from .sources import Collection, DescriptorSet, ProtoSource, Source, collect
+from .sources import Collection, DescriptorSet, Source, collect
 from .toolchain import Limits, key_of
 from .values import Converter
 
@@ -348,19 +347,12 @@ def _compile(
 
 def _complete(index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: Limits) -> None:
     """Add well-known and common files that the sets import but do not carry."""
-    missing = index.missing()
-    found = []
-    for name in missing:
-        roots = [root for root in imports.builtin_roots() if (root / name).is_file()]
-        found += [ProtoSource(root / name, root) for root in roots[:1]]
+    installed = [imports.find_installed(name) for name in index.missing()]
+    found = [proto for proto in installed if proto is not None]
     if found:
-        try:
-            tree = imports.resolve(found, imports.builtin_roots())
-            index.add_set("installed protos", _compile(tree, cache, limits)[0])
-        except CompileError as error:  # only where an installation is broken
-            raise DescriptorError("installed protos", str(error)) from error
-        missing = index.missing()
-    for name, importers in missing.items():
+        tree = imports.resolve(found, imports.builtin_roots())
+        index.add_set("installed protos", _compile(tree, cache, limits)[0])
+    for name, importers in index.missing().items():
         label = sets[0].label if len(sets) == 1 else "descriptor sets"
         raise DescriptorError(
             label,

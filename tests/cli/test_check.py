@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             ["nope.proto"],
             {},
-            1,
+            2,
             "",
             "Error: nope.proto: no such file or folder (looked in FOLDER)\n",
         ),

@@ -311,13 +311,13 @@ def test_a_port_in_use(taken: str, capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ["bare.py"],
-            1,
+            2,
             "Error: App(): has handlers but no source; write App('my.proto'), or give --proto\n",
         ),
-        (["-p", "no.proto"], 1, "Error: no.proto: no such file or folder (looked in FOLDER)\n"),
+        (["-p", "no.proto"], 2, "Error: no.proto: no such file or folder (looked in FOLDER)\n"),
         (
             ["own.py", "-p", "s.proto", "--strict", "--listen", "nowhere"],
-            1,
+            2,
             "Warning: --proto has no effect, every plugin names its own sources\n"
             "Error: cannot listen on nowhere: expected HOST:PORT, [IPV6]:PORT or unix:PATH\n",
         ),

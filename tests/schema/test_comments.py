@@ -87,7 +87,8 @@ service S {
 
 def test_locations_that_lead_nowhere() -> None:
     """A compiler's mistake in a location costs that comment and no other."""
-    file = FileDescriptorProto(name="a.proto", message_type=[{"name": "M"}])
+    file = FileDescriptorProto(name="a.proto")
+    file.message_type.add(name="M")
     for path in ([4, 7], [4, -1], [4], [4, 0, 99, 0], [99, 0], [4, 0]):
         file.source_code_info.location.add(path=path, leading_comments=f" {path}")
     assert comments_of(file) == {"M": "[4, 0]"}
@@ -95,7 +96,8 @@ def test_locations_that_lead_nowhere() -> None:
 
 def test_a_comment_that_is_not_unicode() -> None:
     """What is not UTF-8 in a comment is shown as such."""
-    file = FileDescriptorProto(name="a.proto", message_type=[{"name": "M"}])
+    file = FileDescriptorProto(name="a.proto")
+    file.message_type.add(name="M")
     file.source_code_info.location.add(path=[4, 0], leading_comments="12345")
     raw = file.SerializeToString().replace(b"12345", b"\xff2345")
     assert comments_of(FileDescriptorProto.FromString(raw)) == {"M": "�2345"}

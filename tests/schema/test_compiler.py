@@ -284,7 +284,7 @@ def test_the_time_limit() -> None:
 
 def test_the_limit_of_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system stops a protoc that only computes, should we no longer be there to do it."""
-    text = P3 + "".join(f"message M{n} {{ int32 a = 1; }}\n" for n in range(400_000))
+    text = P3 + "".join(f"message M{n} {{ int32 a = 1; }}\n" for n in range(800_000))
     run = subprocess.run
     monkeypatch.setattr(
         subprocess, "run", lambda *args, **kwargs: run(*args, **kwargs | {"timeout": 60})
@@ -359,7 +359,7 @@ def test_a_python_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_grpcio_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing compiler is an error that says what to install."""
-    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CompilerError) as caught:
         Schema.load(P3, cache=False)
     assert str(caught.value) == "inline_1.proto: grpcio-tools is not installed"

@@ -47,7 +47,9 @@ def large_set(count: int) -> bytes:
             DescriptorProto(
                 name=f"Message{n}",
                 field=[
-                    FieldDescriptorProto(name=f"field_number_{f}", number=f, type="TYPE_STRING")
+                    FieldDescriptorProto(
+                        name=f"field_number_{f}", number=f, type=FieldDescriptorProto.TYPE_STRING
+                    )
                     for f in range(1, 11)
                 ],
             )
@@ -175,8 +177,8 @@ def extended(folder: Path) -> Any:
     """A message with extensions, as another schema of the same files makes it."""
     schema = Schema.load(folder)
     base = schema.message("b.Base")()
-    base.Extensions[schema.extension("e.x")] = 7  # type: ignore[attr-defined]
-    more = base.Extensions[schema.extension("e.more")]  # type: ignore[attr-defined]
+    base.Extensions[schema.extension("e.x")] = 7
+    more = base.Extensions[schema.extension("e.more")]
     more.Extensions[schema.extension("d.deep")] = "found"
     return base
 

@@ -80,8 +80,7 @@ def test_declared_services_are_those_asked_for(tmp_path: Path) -> None:
         (
             ECHO.method,
             "p.Echo/unary_unary",
-            "no method 'p.Echo/unary_unary' in the schema; did you mean 'p.Echo/UnaryUnary' or"
-            " 'p.Echo/StreamUnary'?",
+            "no method 'p.Echo/unary_unary' in the schema; did you mean 'p.Echo/UnaryUnary'?",
         ),
         (ECHO.method, "UnaryUnary", "no service '' in the schema"),
         (
@@ -100,8 +99,8 @@ def test_declared_services_are_those_asked_for(tmp_path: Path) -> None:
             "p.Level",
             "no message type 'p.Level' in the schema",
         ),
-        (ECHO.enum, "p.Levl", "no enum 'p.Levl' in the schema; did you mean 'p.Level'?"),
-        (ECHO.extension, "p.none", "no extension 'p.none' in the schema"),
+        (ECHO.enum, "q.level", "no enum 'q.level' in the schema; did you mean 'p.Level'?"),
+        (ECHO.extension, "xyz", "no extension 'xyz' in the schema"),
     ],
 )
 def test_what_is_not_there(ask: Any, name: str, text: str) -> None:

@@ -103,6 +103,11 @@ def test_generated_modules() -> None:
     assert loaded(health_pb2) == ("grpc_health/v1/health.proto",)
     status = importlib.import_module("google.rpc.status_pb2")
     assert loaded(status) == ("google/protobuf/any.proto", "google/rpc/status.proto")
+    client = importlib.import_module("google.api.client_pb2")
+    operations = importlib.import_module("google.longrunning.operations_pb2")
+    names = loaded(client, operations)
+    assert "google/api/client.proto" in names
+    assert len(set(names)) == len(names)
 
 
 def test_sources_of_all_kinds_mix(tree: Tree) -> None:

@@ -36,5 +36,7 @@ service S { rpc Get(M) returns (M); }
 
 def test_a_file_without_a_package() -> None:
     """Names of a file that has no package have no dot in front."""
-    file = FileDescriptorProto(message_type=[{"name": "M"}], service=[{"name": "S"}])
+    file = FileDescriptorProto()
+    file.message_type.add(name="M")
+    file.service.add(name="S")
     assert list(symbols_of(file)) == ["M", "S"]
