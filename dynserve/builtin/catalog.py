@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dynserve.binding import Routes
 from dynserve.schema import Schema
+from dynserve.schema.descriptors import parse_file
 from dynserve.schema.symbols import symbols_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class File:
         return len(self.schema.index.stripped(self.own_name))
 
     def _with_new_names(self, data: bytes) -> bytes:
-        file = _parse(data)
+        file = parse_file(data)
         file.name = self.name
         for names in (file.dependency, file.option_dependency):
             names[:] = [self._renamed.get(name, name) for name in names]
@@ -209,14 +210,8 @@ def _with_importers(schema: Schema, files: Iterable[str], among: Container[str])
     return found
 
 
-def _parse(data: bytes) -> FileDescriptorProto:
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-
-    return FileDescriptorProto.FromString(data)
-
-
 def _symbols(schema: Schema, file: str) -> frozenset[str]:
-    return frozenset(symbols_of(_parse(schema.index.stripped(file))))
+    return frozenset(symbols_of(parse_file(schema.index.stripped(file))))
 
 
 def _has_message(schema: Schema, name: str) -> bool:
@@ -224,7 +219,7 @@ def _has_message(schema: Schema, name: str) -> bool:
     holder = schema.index.file_of(name)
     if holder is None:
         return False
-    file = _parse(schema.index.stripped(holder))
+    file = parse_file(schema.index.stripped(holder))
     messages: Iterable[DescriptorProto] = file.message_type
     found = None
     for part in name.removeprefix(f"{file.package}.").split("."):
@@ -238,7 +233,7 @@ def _with_json_names(data: bytes) -> FileDescriptorProto:
 
     https://protobuf.dev/programming-guides/json/#field-names
     """
-    file = _parse(data)
+    file = parse_file(data)
     fields = list(file.extension)
     todo = list(file.message_type)
     while todo:

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from dynserve.binding import Routes, Unit
 from dynserve.context import AsyncContext
 from dynserve.schema import Schema
+from dynserve.schema.descriptors import join, parse_file
 from dynserve.service import Service
 
 from .drain import Drain
@@ -43,9 +44,7 @@ def _unit(schema: Schema, version: str, catalogs: _Catalogs, drain: Drain) -> Un
 
 
 def _as_v1() -> Schema:
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-
-    file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    file = parse_file(reflection_pb2.DESCRIPTOR.serialized_pb)
     old, new = file.package, "grpc.reflection.v1"
     file.name, file.package = "grpc/reflection/v1/reflection.proto", new
     for option, value in file.options.ListFields():
@@ -61,7 +60,7 @@ def _as_v1() -> Schema:
         for method in service.method:
             method.input_type = method.input_type.replace(f".{old}.", f".{new}.")
             method.output_type = method.output_type.replace(f".{old}.", f".{new}.")
-    return Schema.load(FileDescriptorSet(file=[file]))
+    return Schema.load(join([file.SerializeToString()]))
 
 
 class _Catalogs:

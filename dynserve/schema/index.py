@@ -9,11 +9,13 @@ before a file is parsed for its names or built.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from google.protobuf.message import DecodeError
 
 from dynserve.errors import DescriptorError
+
+from .descriptors import parse_file
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
@@ -126,9 +128,7 @@ class Index:
         return self._extensions.get(extendee, {})
 
     def _add_file(self, data: memoryview) -> str:
-        from google.protobuf.descriptor_pb2 import FileDescriptorProto
-
-        file = FileDescriptorProto.FromString(_without_source_info(data))
+        file = parse_file(_without_source_info(data))
         names: list[object] = [file.package, file.name, *file.dependency, *file.option_dependency]
         if not all(isinstance(name, str) for name in names):
             raise _WireError(_NOT_UTF8)
@@ -203,20 +203,17 @@ def _same(one: memoryview, other: memoryview) -> bool:
 
 def _essence(data: memoryview) -> FileDescriptorProto:
     """The file without what one compiler writes and another leaves to be derived."""
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-
-    file = FileDescriptorProto.FromString(
-        _without(data, lambda n: n == _FILE_SOURCE_INFO or n >= _FIRST_EXTENSION)
-    )
+    file = parse_file(_without(data, lambda n: n == _FILE_SOURCE_INFO or n >= _FIRST_EXTENSION))
     holders: list[FileDescriptorProto | DescriptorProto] = [file]
     while holders:
         holder = holders.pop()
         fields = list(holder.extension)
-        if isinstance(holder, FileDescriptorProto):
-            holders += holder.message_type
+        if holder is file:
+            holders += file.message_type
         else:
-            holders += holder.nested_type
-            fields += holder.field
+            message = cast("DescriptorProto", holder)
+            holders += message.nested_type
+            fields += message.field
         for field in fields:
             if field.json_name == _json_name(field.name):
                 field.ClearField("json_name")

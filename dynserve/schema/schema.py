@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import DecodeError, Message
@@ -22,12 +22,16 @@ from dynserve.method import Kind, MethodInfo, ServiceInfo
 from . import imports
 from .cache import Cache, default_folder
 from .comments import comments_of
+from .descriptors import message_class, parse_file
 from .index import Index
 from .options import Options
 from .pool import LazyPool
 from .sources import Collection, DescriptorSet, Source, collect
 from .toolchain import Limits, key_of
 from .values import Converter
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 __all__ = ["Schema"]
 
@@ -128,9 +132,7 @@ class Schema:
         Raises:
             SymbolError: there is no such service.
         """
-        from google.protobuf.descriptor_pb2 import FileDescriptorProto
-
-        file = FileDescriptorProto.FromString(self.index.stripped(self._service_file(service)))
+        file = parse_file(self.index.stripped(self._service_file(service)))
         name = service.rpartition(".")[2]
         return {
             method.name: Kind((method.client_streaming, method.server_streaming))
@@ -215,12 +217,7 @@ class Schema:
             KeyError: there is no such file.
             DescriptorError: its source locations are damaged.
         """
-        from google.protobuf.descriptor_pb2 import FileDescriptorProto
-
-        try:
-            return comments_of(FileDescriptorProto.FromString(self.index.raw(file)))
-        except DecodeError as error:
-            raise DescriptorError(file, f"damaged source locations: {error}") from error
+        return comments_of(self._parsed(file))
 
     def build(self) -> None:
         """Build every file now: what cannot be built is found, and nothing is left to be lazy.
@@ -278,9 +275,17 @@ class Schema:
         except KeyError:
             raise SymbolError("service", name, self.index.services) from None
 
+    def _parsed(self, file: str) -> FileDescriptorProto:
+        try:
+            return parse_file(self.index.raw(file))
+        except DecodeError as error:
+            raise DescriptorError(file, f"damaged source locations: {error}") from error
+
     def _describe(self, name: str, file: str) -> ServiceInfo:
         descriptor = self._pool.FindServiceByName(name)
-        comments = self.comments(file)
+        parsed = self._parsed(file)
+        comments = comments_of(parsed)
+        declared = next(s for s in parsed.service if s.name == descriptor.name)
         methods = {
             method.name: MethodInfo(
                 service=name,
@@ -288,34 +293,33 @@ class Schema:
                 kind=Kind((method.client_streaming, method.server_streaming)),
                 request=self._pool.message_class(method.input_type),
                 response=self._pool.message_class(method.output_type),
-                options=self._options(method),
+                options=self._options(method.full_name, as_declared.options),
                 doc=comments.get(method.full_name, ""),
             )
-            for method in descriptor.methods
+            for method, as_declared in zip(descriptor.methods, declared.method, strict=True)
         }
         return ServiceInfo(
             name=name,
             methods=MappingProxyType(methods),
-            options=self._options(descriptor),
+            options=self._options(name, declared.options),
             doc=comments.get(name, ""),
             file=file,
         )
 
-    def _options(self, descriptor: Any) -> Options:
-        def parse() -> Message:
-            # The descriptor's own options are of the default pool's class, which knows no custom
-            # option of this schema; the bytes have them as unknown fields.
-            options = descriptor.GetOptions()
-            name = options.DESCRIPTOR.full_name
-            if self.index.file_of(name) is None:
-                return cast("Message", options)
-            own = self.message(name)
-            try:
-                return own.FromString(options.SerializeToString())
-            except DecodeError as error:
-                raise DescriptorError(descriptor.full_name, f"damaged options: {error}") from error
+    def _options(self, element: str, options: Message) -> Options:
+        kind, data = options.DESCRIPTOR, options.SerializeToString()
 
-        return Options(descriptor.full_name, parse)
+        def parse() -> Message:
+            # As it stands in the file every custom option is an unknown field; this schema's own
+            # class of the options, if it has one, knows its extensions.
+            known = self.index.file_of(kind.full_name) is not None
+            own = self.message(kind.full_name) if known else message_class(kind.name)
+            try:
+                return cast("Message", own.FromString(data))
+            except DecodeError as error:
+                raise DescriptorError(element, f"damaged options: {error}") from error
+
+        return Options(element, parse)
 
     def __repr__(self) -> str:
         return f"<Schema {self.label}: {len(self.index.services)} services>"

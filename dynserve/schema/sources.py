@@ -25,6 +25,8 @@ from google.protobuf.message import Message
 
 from dynserve.errors import DescriptorError, SourceError
 
+from .descriptors import join
+
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
@@ -250,14 +252,9 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
 
 
 def _module(module: ModuleType) -> DescriptorSet:
-    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # not needed by most
-
     ordered: dict[str, bytes] = {}
     _with_dependencies(module.DESCRIPTOR, ordered)
-    made = FileDescriptorSet()
-    for raw in ordered.values():
-        made.file.add().MergeFromString(raw)
-    return DescriptorSet(module.__name__, made.SerializeToString())
+    return DescriptorSet(module.__name__, join(ordered.values()))
 
 
 def _with_dependencies(file: FileDescriptor, ordered: dict[str, bytes]) -> None:
