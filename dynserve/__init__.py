@@ -17,6 +17,7 @@ from dynserve.errors import (
     SourceError,
     SymbolError,
     TargetError,
+    TerminatedError,
     UnhandledMethodsError,
 )
 from dynserve.method import Kind, MethodInfo, ServiceInfo
@@ -49,6 +50,7 @@ __all__ = [
     "StatusError",
     "SymbolError",
     "TargetError",
+    "TerminatedError",
     "UnhandledMethodsError",
 ]
 

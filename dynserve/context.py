@@ -7,7 +7,6 @@ one behaviour on every engine, and handlers written for generated code run uncha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,44 +20,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = ["AsyncContext", "Context"]
-
-
-class PeerGoneError(asyncio.CancelledError):
-    """A response cannot be sent because the call is over; its task is about to be cancelled."""
-
-
-async def write(call: Any, data: bytes) -> None:
-    """Send a response on an engine's async context.
-
-    Raises:
-        PeerGoneError: the call is over.
-    """
-    try:
-        await call.write(data)
-    except grpc.aio.InternalError as error:
-        raise PeerGoneError from error
-
-
-class _EndedCall:
-    """grpc.aio's context once its call was freed, when asking it for the peer is a crash."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
-
-    def peer(self) -> str:
-        return ""
-
-    def peer_identities(self) -> None:
-        return None
-
-    def peer_identity_key(self) -> None:
-        return None
-
-    def auth_context(self) -> dict[str, Iterable[bytes]]:
-        return {}
 
 
 class _CallView:
@@ -206,10 +167,6 @@ class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         self._decode = decode
         self._encode = encode
 
-    def end(self) -> None:
-        """The handler is done; a task that it left behind may still hold this."""
-        self._call = _EndedCall(self._call)
-
     async def send_initial_metadata(
         self, initial_metadata: Iterable[tuple[str, str | bytes]]
     ) -> None:
@@ -231,7 +188,7 @@ class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         Raises:
             MessageError: it is not, and does not become, a message of the response type.
         """
-        await write(self._call, self._encode(message))
+        await self._call.write(self._encode(message))
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have ``callback(context)`` called on the loop when the call ends."""

@@ -22,6 +22,7 @@ __all__ = [
     "SourceError",
     "SymbolError",
     "TargetError",
+    "TerminatedError",
     "UnhandledMethodsError",
 ]
 
@@ -262,3 +263,14 @@ class AddressError(DynserveError):
 
     def __str__(self) -> str:
         return f"cannot listen on {self.address}: {self.problem}"
+
+
+class TerminatedError(DynserveError):
+    """gRPC's own server ended by itself, too often to go on; ``__cause__`` says why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem

@@ -19,13 +19,13 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from dynserve.context import AsyncContext, Context, PeerGoneError, write
+from dynserve.context import AsyncContext, Context
 from dynserve.method import Kind, MethodInfo
 from dynserve.schema import Schema
 from dynserve.status import ErrorRules, StatusError
@@ -162,22 +162,22 @@ class _Endpoint:
 
     def stream(self, request: Any, call: Any) -> Iterator[bytes]:
         """Yield the responses of a sync handler."""
-        responses: Any = None
         try:
             responses = self._invoke(request, call)
-            if inspect.isawaitable(responses):
-                responses = _OnLoop(call).wait(responses)
-            for response in self._iterable(responses, call):
-                yield self._encode(response)
+            try:
+                if inspect.isawaitable(responses):
+                    responses = _OnLoop(call).wait(responses)
+                for response in self._iterable(responses, call):
+                    yield self._encode(response)
+            finally:
+                _close(responses)
         except GeneratorExit:
             raise
         except BaseException as error:
             self._fail(call, error)
-        finally:
-            _close(responses)
 
     def _invoke(self, request: Any, call: Any) -> Any:
-        message = map(self._parse, request) if self._streams_in else self._parse(request)
+        message = _Requests(self._parse, request) if self._streams_in else self._parse(request)
         if self._takes_context:
             return self._handler(message, Context(call, self._method))
         return self._handler(message)
@@ -191,8 +191,10 @@ class _Endpoint:
 
     def _fail(self, call: Any, error: BaseException) -> NoReturn:
         """End the call with the status for an exception, by raising what the engine expects."""
-        if not call.is_active():
-            raise error  # cancelled: nobody to answer, and most likely the cause of the error
+        if not call.is_active():  # nobody to answer, and most likely the cause of the error
+            if not isinstance(error, grpc.RpcError):
+                _log.warning("%s failed after its call had ended", self._method, exc_info=error)
+            raise error
         status = self._status(error, call)
         abort: Callable[..., NoReturn] = call.abort
         abort(status.code(), status.details(), _trailing(call, status))
@@ -201,16 +203,12 @@ class _Endpoint:
 
     async def unary_async(self, request: Any, call: Any) -> bytes:
         """Return the response of an async handler."""
-        context = self._context_async(call)
         try:
-            return self._encode(await self._invoke_async(request, call, context))
+            return self._encode(await self._invoke_async(request, call))
         except GeneratorExit:  # the loop is gone, and nothing can be awaited any more
             raise
         except BaseException as error:
             await self._fail_async(call, error)
-        finally:
-            if context is not None:
-                context.end()
 
     async def stream_async(self, request: Any, call: Any) -> None:
         """Write the responses of an async handler.
@@ -218,16 +216,12 @@ class _Endpoint:
         Writing, rather than yielding to the engine, has a cancellation arrive in here, so that the
         handler's generator is closed at once and not by the garbage collector.
         """
-        context = self._context_async(call)
         try:
-            await self._write_all(self._invoke_async(request, call, context), call)
+            await self._write_all(self._invoke_async(request, call), call)
         except GeneratorExit:  # as above
             raise
         except BaseException as error:
             await self._fail_async(call, error)
-        finally:
-            if context is not None:
-                context.end()
 
     async def _write_all(self, responses: Any, call: Any) -> None:
         try:
@@ -235,25 +229,23 @@ class _Endpoint:
                 responses = await responses
             if isinstance(responses, AsyncIterable):
                 async for response in responses:
-                    await write(call, self._encode(response))
+                    await call.write(self._encode(response))
             elif responses is not None:  # None: it wrote through its context
                 for response in self._iterable(responses, call):
-                    await write(call, self._encode(response))
+                    await call.write(self._encode(response))
         finally:
             await _close_async(responses)
 
-    def _context_async(self, call: Any) -> AsyncContext | None:
-        if not self._takes_context:
-            return None
-        return AsyncContext(call, self._method, self._parse, self._encode)
-
-    def _invoke_async(self, request: Any, call: Any, context: AsyncContext | None) -> Any:
-        message = _Requests(self._parse, call) if self._streams_in else self._parse(request)
-        return self._handler(message) if context is None else self._handler(message, context)
+    def _invoke_async(self, request: Any, call: Any) -> Any:
+        message = _AsyncRequests(self._parse, call) if self._streams_in else self._parse(request)
+        if self._takes_context:
+            context = AsyncContext(call, self._method, self._parse, self._encode)
+            return self._handler(message, context)
+        return self._handler(message)
 
     async def _fail_async(self, call: Any, error: BaseException) -> NoReturn:
         if isinstance(error, asyncio.CancelledError):
-            if isinstance(error, PeerGoneError) or _task_was_cancelled():
+            if not call.is_active() or _task_was_cancelled():
                 raise error
             # Something the handler awaited was cancelled, not the call: it still needs a status.
             error = RuntimeError("the handler let a CancelledError out, but was not cancelled")
@@ -261,10 +253,7 @@ class _Endpoint:
             raise error
         status = self._status(error, call)
         abort: Callable[..., Awaitable[NoReturn]] = call.abort
-        try:
-            await abort(status.code(), status.details(), _trailing(call, status))
-        except grpc.aio.InternalError:
-            raise PeerGoneError from error
+        await abort(status.code(), status.details(), _trailing(call, status))
 
     # ---- both
 
@@ -285,7 +274,10 @@ class _Endpoint:
 
     def _not_iterable(self, responses: object) -> TypeError:
         got = type(responses).__name__
-        return TypeError(f"{self._method} responds with a stream, but its handler returned {got}")
+        return TypeError(
+            f"{self._method} responds with a stream, but its handler returned {got};"
+            " yield the messages, or return a list of them"
+        )
 
     def _status(self, error: BaseException, call: Any) -> StatusError:
         """The status for an exception; a code that the handler set before goes first."""
@@ -298,30 +290,59 @@ class _Endpoint:
         return StatusError(code, details if isinstance(details, str) else details.decode())
 
 
-class _Requests(AsyncIterator[Message]):
-    """The requests of a stream, parsed one by one.
+class _Requests(Iterator[Message]):
+    """The requests of a sync handler, parsed one by one.
+
+    A plain function may return an async generator, which runs on the loop with these requests in
+    hand: there they are iterated by ``async for``, and waiting for them is refused.
+    """
+
+    __slots__ = ("_next", "_parse")
+
+    def __init__(self, parse: Callable[[bytes], Message], requests: Iterable[bytes]) -> None:
+        self._parse = parse
+        self._next = iter(requests).__next__
+
+    def __next__(self) -> Message:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._parse(self._next())
+        raise TypeError(
+            "requests were iterated on the event loop, which would block it; use 'async for', or"
+            " declare the handler with 'async def'"
+        )
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[Message]:
+        end = object()
+        while (request := await asyncio.to_thread(next, self, end)) is not end:
+            yield cast("Message", request)
+
+
+class _AsyncRequests(AsyncIterator[Message]):
+    """The requests of an async handler, parsed one by one.
 
     Read from the call: the iterator that grpc.aio hands out is an async generator, which costs more
     and is left to the garbage collector when a handler does not read to the end.
     """
 
-    __slots__ = ("_ended", "_parse", "_read")
+    __slots__ = ("_parse", "_read")
 
     def __init__(self, parse: Callable[[bytes], Message], call: Any) -> None:
         self._parse = parse
         self._read = call.read
-        self._ended = False
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("the requests of an async handler are iterated by 'async for'")
 
     async def __anext__(self) -> Message:
-        if not self._ended:
-            data = await self._read()
-            if data is not grpc.aio.EOF:
-                return self._parse(data)
-            self._ended = True
-            # A cancelled call too ends its requests, and is reported as cancelled a moment later.
-            # One turn of the loop, and the handler is cancelled before it takes them for complete.
-            await asyncio.sleep(0)
-        raise StopAsyncIteration
+        data = await self._read()
+        if data is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return self._parse(data)
 
 
 def _trailing(call: Any, status: StatusError) -> tuple[tuple[str, str | bytes], ...]:

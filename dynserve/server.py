@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
+import functools
 import os
-import re
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,8 @@ import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
 from dynserve.engine import AioEngine
-from dynserve.errors import AddressError, UnhandledMethodsError
+from dynserve.errors import UnhandledMethodsError
+from dynserve.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from dynserve.builtin import Drain, Health
@@ -31,7 +30,6 @@ DEFAULT_GRACE = 10.0
 # A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would go
 # on taking every other connection.
 _OPTIONS = (("grpc.so_reuseport", 0),)
-_HOST_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
 
 
 class Server:
@@ -65,6 +63,7 @@ class Server:
     Raises:
         BindError: handlers do not fit the schema.
         UnhandledMethodsError: ``strict``, and methods have no handler.
+        ValueError: ``threads``, ``stream_threads`` or ``maximum_concurrent_rpcs`` is less than 1.
     """
 
     def __init__(
@@ -82,11 +81,15 @@ class Server:
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
+        _check_limits(
+            threads=threads,
+            stream_threads=stream_threads,
+            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+        )
         # Not before a server is made: their messages enter protobuf's process-wide pool.
         from dynserve.builtin import Drain, Health, reflection_units
 
         self._listen = tuple(listen)
-        self._credentials = credentials
         self._strict = strict
         self._drain: Drain = Drain()
         self._health: Health | None = Health() if health else None
@@ -94,14 +97,16 @@ class Server:
         if reflection:
             self._builtin += reflection_units(lambda: self._router.routes, self._drain)
         self._router = Router(self._bind(units))
-        self._engine_options: dict[str, Any] = {
-            "options": (*_OPTIONS, *options),
-            "compression": compression,
-            "maximum_concurrent_rpcs": maximum_concurrent_rpcs,
-            "threads": threads,
-            "stream_threads": stream_threads,
-        }
-        self._engine: AioEngine | None = None
+        make = functools.partial(
+            AioEngine,
+            [self._router],
+            options=(*_OPTIONS, *options),
+            compression=compression,
+            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+            threads=threads,
+            stream_threads=stream_threads,
+        )
+        self._supervisor = Supervisor(make, credentials)
         self._addresses: tuple[str, ...] = ()
 
     @property
@@ -121,19 +126,8 @@ class Server:
             AddressError: an address cannot be listened on; then it listens on none.
             RuntimeError: the server was started before.
         """
-        if self._engine is not None:
-            raise RuntimeError("a server starts once; make another with app.server()")
-        engine = self._engine = AioEngine([self._router], **self._engine_options)
-        try:
-            self._addresses = tuple(
-                _add_port(engine, address, self._credentials) for address in self._listen
-            )
-        except AddressError:
-            await engine.start()  # a grpc.aio server that was never started keeps its ports
-            await engine.stop(None)
-            raise
         self._report_health()
-        await engine.start()
+        self._addresses = await self._supervisor.start(self._listen)
 
     async def replace(self, units: Iterable[Unit]) -> None:
         """Serve these units from the next call on; calls under way keep what they started with.
@@ -154,18 +148,22 @@ class Server:
 
         ``grace`` is in seconds; None cancels at once. May be called again, with less patience.
         """
-        if self._engine is None:
+        if not self._addresses:
             return
         if self._health is not None:
             self._health.drain()
-        stopping = asyncio.ensure_future(self._engine.stop(grace))
+        stopping = asyncio.ensure_future(self._supervisor.stop(grace))
         self._drain.start()
         await stopping
 
     async def wait_for_termination(self) -> None:
-        """Return when the server has stopped."""
-        if self._engine is not None:
-            await self._engine.wait_for_termination()
+        """Return when the server was stopped.
+
+        Raises:
+            TerminatedError: gRPC's own server ended by itself, too often to go on.
+            AddressError: it ended by itself, and an address was taken meanwhile.
+        """
+        await self._supervisor.wait()
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -198,34 +196,30 @@ class Server:
     async def run(
         self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
     ) -> None:
-        """Start, serve until SIGINT or SIGTERM, then stop gracefully; a second signal is final.
+        """Start, serve until SIGINT or SIGTERM, then stop gracefully.
 
+        A second signal cancels the calls under way. A third one ends the process at once, with
+        128 and the signal's number, even where a handler keeps the event loop from running.
         ``ready`` is called once, when calls are served and a signal is a request to stop.
 
         Raises:
             AddressError: as :meth:`start`.
+            TerminatedError: as :meth:`wait_for_termination`.
         """
-        signalled = asyncio.Event()
-        again = asyncio.Event()
-
-        def on_signal() -> None:
-            (again if signalled.is_set() else signalled).set()
-
-        with _on_signals(on_signal):
+        signalled, again = asyncio.Event(), asyncio.Event()
+        with _on_signals(signalled.set, again.set):
             await self.start()
             try:
                 if ready is not None:
                     ready()
-                await signalled.wait()
+                await _first_of(signalled.wait(), self.wait_for_termination())
             except BaseException:  # gRPC's server has to be stopped while its loop runs
                 await self.stop(None)
                 raise
             stopping = asyncio.ensure_future(self.stop(grace))
-            impatient = asyncio.ensure_future(again.wait())
-            await asyncio.wait({stopping, impatient}, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(asyncio.shield(stopping), again.wait())
             if again.is_set():
                 await self.stop(None)
-            impatient.cancel()
             await stopping
 
     def _bind(self, units: Iterable[Unit]) -> Routes:
@@ -240,98 +234,67 @@ class Server:
             self._health.serve(service.name for service in services if service.handlers)
 
 
+def _check_limits(**limits: int | None) -> None:
+    for name, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise ValueError(f"got {name}={limit!r}, expected at least 1")
+
+
+async def _first_of(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first to end, and raise what it raised; the others are cancelled."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        task.result()
+
+
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
     finally:
-        loop.run_until_complete(_end_all_tasks())
+        loop.run_until_complete(_end_all_tasks(loop))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
         loop.close()
 
 
-async def _end_all_tasks() -> None:
+async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """What asyncio.run() does at its end."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled() and task.exception() is not None:
+            message = "a task failed while the server's event loop was ended"
+            context = {"message": message, "exception": task.exception(), "task": task}
+            loop.call_exception_handler(context)
 
 
 @contextlib.contextmanager
-def _on_signals(function: Any) -> Iterator[None]:
+def _on_signals(*steps: Callable[[], object]) -> Iterator[None]:
+    """Take the steps on the loop, one with each SIGINT or SIGTERM; after them the process ends.
+
+    By ``signal.signal``, not by the loop's own means: a handler may keep the loop from running.
+    """
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in signals:
-            loop.add_signal_handler(number, function)
-    except NotImplementedError:  # Windows: only the Python-level handler is there
-        for number in signals:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(function))
-        yield
-        return
+    left = list(steps)
+
+    def on_signal(number: int, _frame: object) -> None:
+        if not left:
+            os._exit(128 + number)  # as shells have it
+        loop.call_soon_threadsafe(left.pop(0))
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, on_signal) for number in numbers]
     try:
         yield
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-
-def _add_port(engine: AioEngine, address: str, credentials: grpc.ServerCredentials | None) -> str:
-    """Listen on one address; returns it as clients reach it."""
-    if address.startswith("unix:"):
-        problem = _why_not_path(address.removeprefix("unix:").removeprefix("//"))
-    elif address.startswith(("unix-abstract:", "vsock:")):
-        problem = ""
-    elif _HOST_PORT.fullmatch(address) and int(address.rpartition(":")[2]) <= 65535:
-        problem = _why_not_host(address)
-    else:
-        raise AddressError(address, "expected HOST:PORT, [IPV6]:PORT or unix:PATH", exit_code=2)
-    if problem:
-        raise AddressError(address, problem)
-    try:
-        port = engine.add_port(address, credentials)
-    except RuntimeError as error:
-        raise AddressError(address, "gRPC refused it; see its own message above") from error
-    return f"{address[:-1]}{port}" if address.endswith(":0") else address
-
-
-# gRPC says no more than "failed", and prints the reason to stderr; asked before it, the system says
-# why an address cannot be had.
-
-
-def _why_not_path(path: str) -> str:
-    """Why a unix socket cannot be made, empty where it can."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        return f"no folder {folder!r}"
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            # gRPC unlinks the path before it binds, also one that a running server listens on.
-            probe.connect(path)
-        except OSError:
-            return ""
-    return "another process listens on it"
-
-
-def _why_not_host(address: str) -> str:
-    """Why HOST:PORT cannot be had, empty where it can."""
-    host, _, digits = address.rpartition(":")
-    port = int(digits)
-    try:
-        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return f"the host is not known: {error.strerror}"
-    problem = ""
-    for family, kind, protocol, _, place in found:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(place)
-            except OSError as error:
-                taken = error.errno == errno.EADDRINUSE
-                problem = f"port {port} is taken" if taken else str(error.strerror)
-            else:
-                if not problem.startswith("port"):
-                    return ""  # one address of a host is enough, as it is for gRPC
-    return problem
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

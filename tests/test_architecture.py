@@ -27,6 +27,8 @@ FLOORS = {
     "dynserve.binding": 4,
     "dynserve.builtin": 5,
     "dynserve.engine": 5,
+    "dynserve.addresses": 6,
+    "dynserve.supervisor": 6,
     "dynserve.server": 6,
     "dynserve.app": 7,
     "dynserve.plugins": 8,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import operator
 import re
@@ -527,7 +528,8 @@ def test_stream_handler_that_returns_no_iterable_is_an_error(
     got = error_of(serve, Kind.UNARY_STREAM, app_with(handler, Kind.UNARY_STREAM))
     assert got.code() == grpc.StatusCode.INTERNAL
     assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == [
-        "echo.Echo/Down responds with a stream, but its handler returned Item"
+        "echo.Echo/Down responds with a stream, but its handler returned Item;"
+        " yield the messages, or return a list of them"
     ]
 
 
@@ -543,6 +545,104 @@ def test_cancelled_error_of_its_own_making_gets_a_status(serve: Serve) -> None:
     assert got.code() == grpc.StatusCode.INTERNAL
 
 
+@every_world
+def test_failure_while_closing_does_not_leak(serve: Serve, world: str) -> None:
+    """A generator that fails in its own ``finally``, after a response that does not fit."""
+
+    def down(request: Any) -> Iterator[Any]:
+        try:
+            yield "wrong"
+        finally:
+            raise ValueError("secret")
+
+    async def down_async(request: Any) -> AsyncIterator[Any]:
+        try:
+            yield "wrong"
+        finally:
+            raise ValueError("secret")
+
+    handler = down if world == "sync" else down_async
+    got = error_of(serve, Kind.UNARY_STREAM, app_with(handler, Kind.UNARY_STREAM))
+    assert got.code() == grpc.StatusCode.INTERNAL
+    assert re.fullmatch(r"internal error \(error id [0-9a-f]{16}\)", got.details())
+
+
+def test_a_plain_function_may_return_an_async_generator_over_its_requests(serve: Serve) -> None:
+    """A decorator that forgot async, on a handler of both streams: it runs on the loop."""
+    app = app_with(undecorated(each_async), Kind.STREAM_STREAM)
+    with serve(app) as client:
+        response = client.call(PATHS[Kind.STREAM_STREAM], request_for(Kind.STREAM_STREAM, 1, 2))
+    assert numbers_of(response) == [2, 3]
+
+
+@pytest.mark.parametrize("world", ["forgotten", "async"])
+def test_requests_cannot_block_the_loop(
+    serve: Serve, caplog: pytest.LogCaptureFixture, world: str
+) -> None:
+    """A plain ``for`` over requests on the loop is an error that says what to write."""
+
+    async def total_wrong(requests: Any) -> Any:
+        return Item(number=sum(request.number for request in requests))
+
+    handler = undecorated(total_wrong) if world == "forgotten" else total_wrong
+    got = error_of(serve, Kind.STREAM_UNARY, app_with(handler, Kind.STREAM_UNARY))
+    assert got.code() == grpc.StatusCode.INTERNAL
+    assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == [
+        {
+            "forgotten": "requests were iterated on the event loop, which would block it; use"
+            " 'async for', or declare the handler with 'async def'",
+            "async": "the requests of an async handler are iterated by 'async for'",
+        }[world]
+    ]
+
+
+def test_what_fails_after_its_call_ended_is_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can be told, so the log is; a call that was only broken off is no matter."""
+    watched = Watched()
+
+    def handler(request: Any, context: Context) -> Any:
+        watched.sync_handler(request, context)
+        try:
+            raise ValueError("too late")
+        finally:
+            watched.over.set()
+
+    with serve(app_with(handler, Kind.UNARY_UNARY)) as client:
+        call = client.method(PATHS[Kind.UNARY_UNARY]).future(Item(), timeout=WAIT)
+        assert watched.started.wait(WAIT)
+        call.cancel()
+        assert watched.over.wait(WAIT)
+        while not caplog.records:  # logged on the way out
+            pass
+    [record] = caplog.records
+    assert record.getMessage() == "echo.Echo/Unary failed after its call had ended"
+    assert record.levelno == logging.WARNING
+
+
+def test_cancel_frees_a_stream_whose_client_does_not_read(serve: Serve) -> None:
+    """context.cancel() ends the generator at once, however much is still to be sent."""
+    closed, inactive = threading.Event(), []
+
+    def down(request: Any, context: Context) -> Iterator[Any]:
+        try:
+            for number in itertools.count():
+                if number == 5:
+                    threading.Thread(target=context.cancel).start()
+                yield Item(text="x" * 300_000)
+        finally:
+            inactive.append(not context.is_active())
+            closed.set()
+
+    with serve(app_with(down, Kind.UNARY_STREAM)) as client:
+        call = client.method(PATHS[Kind.UNARY_STREAM])(Item(), timeout=WAIT)
+        threading.Thread(target=lambda: next(call, None), daemon=True).start()
+        assert closed.wait(WAIT)
+        call.cancel()
+    assert inactive == [True]
+
+
 # ---- cancellation and deadlines
 
 
@@ -553,6 +653,7 @@ class Watched:
         self.started = threading.Event()
         self.ended = threading.Event()
         self.called_back = threading.Event()
+        self.over = threading.Event()
         self.inactive = False
 
     def sync_handler(self, request: Any, context: Context) -> Any:
@@ -774,16 +875,19 @@ def test_misfit_is_an_error_when_bound(handler: Any, problem: str) -> None:
 
 
 class Gone:
-    """An engine's async context whose client has gone: everything that is sent fails."""
+    """An engine's async context whose client has gone: everything that is sent is cancelled."""
+
+    active = True
 
     async def write(self, data: bytes) -> None:
-        raise grpc.aio.InternalError
+        self.active = False
+        raise asyncio.CancelledError
 
     async def abort(self, *args: Any) -> None:
-        raise grpc.aio.InternalError
+        await self.write(b"")
 
-    async def read(self) -> bytes:
-        return b""
+    def is_active(self) -> bool:
+        return self.active
 
     def code(self) -> None:
         return None

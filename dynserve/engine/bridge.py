@@ -34,6 +34,7 @@ class Pipe:
         self._wake = asyncio.Event()  # for the side on the loop
         self._ended = False
         self._error: BaseException | None = None
+        self._failed = False
         self._closed = False
 
     # ---- either side
@@ -43,6 +44,14 @@ class Pipe:
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error
+            self._notify()
+
+    def fail(self, error: BaseException) -> None:
+        """Drop what is in the pipe; the loop's side gets the error, the thread's ClosedError."""
+        with self._changed:
+            self._items.clear()
+            self._size = 0
+            self._ended, self._error, self._failed = True, error, True
             self._notify()
 
     def close(self) -> None:
@@ -88,8 +97,8 @@ class Pipe:
             ClosedError: nobody takes it any more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._is_full())
-            if self._closed:
+            self._changed.wait_for(lambda: self._closed or self._failed or not self._is_full())
+            if self._closed or self._failed:
                 raise ClosedError
             self._add(item)
             if len(self._items) == 1:

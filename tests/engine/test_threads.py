@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
 
 from dynserve.engine import threads
-from dynserve.engine.threads import ThreadPool
+from dynserve.engine.threads import NoThreadError, ThreadPool
 
 WAIT = 20.0
 
@@ -45,17 +47,103 @@ def test_a_task_past_the_limit_waits_and_then_runs() -> None:
     assert ran.wait(WAIT)
 
 
-def test_try_submit_refuses_past_the_limit() -> None:
-    """try_submit() never queues."""
+def test_what_may_not_wait_is_refused_past_the_limit() -> None:
+    """With ``wait=False`` nothing is queued."""
     pool = ThreadPool(1, "t")
     barrier, release = blocked(pool, 1)
     barrier.wait(WAIT)
-    assert not pool.try_submit(lambda: None)
+    with pytest.raises(NoThreadError):
+        pool.submit(lambda: None, wait=False)
     release.set()
-    ran = threading.Event()
-    while not pool.try_submit(ran.set):  # until the thread has noticed that it is free
+    while not pool._idle:  # until the thread has noticed that it is free
         pass
+    ran = threading.Event()
+    pool.submit(ran.set, wait=False)
     assert ran.wait(WAIT)
+
+
+def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past 10,000 waiting tasks, here 3, another is refused."""
+    monkeypatch.setattr(threads, "_MAX_WAITING", 3)
+    pool = ThreadPool(1, "t")
+    barrier, release = blocked(pool, 1)
+    barrier.wait(WAIT)
+    ran = [threading.Event() for _ in range(3)]
+    for event in ran:
+        pool.submit(event.set)
+    with pytest.raises(NoThreadError):
+        pool.submit(lambda: None)
+    release.set()
+    assert all(event.wait(WAIT) for event in ran)
+
+
+def test_a_task_can_be_taken_back() -> None:
+    """What has not begun is dropped with all it holds; what has begun is left alone."""
+    pool = ThreadPool(1, "t")
+    barrier, release = blocked(pool, 1)
+    barrier.wait(WAIT)
+    ran: list[str] = []
+    take_back = pool.submit(lambda: ran.append("taken back"))
+    take_back()
+    take_back()
+    done = threading.Event()
+    pool.submit(done.set)
+    release.set()
+    assert done.wait(WAIT)
+    assert ran == []
+
+
+class Refused(threading.Thread):
+    """A thread that the system has no room for."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_system_without_threads_is_a_passing_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no thread can be started tasks are refused; afterwards the pool works."""
+    pool = ThreadPool(2, "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Refused)
+        for wait in (True, False):
+            with pytest.raises(NoThreadError):
+                pool.submit(lambda: None, wait=wait)
+    barrier, release = blocked(pool, 2)
+    barrier.wait(WAIT)
+    release.set()
+
+
+def test_a_thread_that_is_there_takes_what_another_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one thread at work a task waits for it, if it may, when no second can be started."""
+    pool = ThreadPool(2, "t")
+    barrier, release = blocked(pool, 1)
+    barrier.wait(WAIT)
+    ran = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Refused)
+        pool.submit(ran.set)
+        with pytest.raises(NoThreadError):
+            pool.submit(lambda: None, wait=False)
+    release.set()
+    assert ran.wait(WAIT)
+
+
+def test_an_idle_thread_keeps_nothing_alive() -> None:
+    """The last task, and the call that it holds, is let go."""
+
+    class Call:
+        pass
+
+    pool = ThreadPool(1, "t")
+    call = Call()
+    gone = weakref.ref(call)
+    done = threading.Event()
+    pool.submit(functools.partial(lambda _, event: event.set(), call, done))
+    del call
+    assert done.wait(WAIT)
+    while not pool._idle:
+        pass
+    assert gone() is None
 
 
 def test_a_thread_is_used_again() -> None:
