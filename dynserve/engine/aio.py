@@ -23,6 +23,7 @@ from .threads import ThreadPool
 __all__ = ["AioEngine"]
 
 _CALLBACK_THREADS = 8
+_MAX_ADAPTED = 4096  # handlers whose adapted form is remembered
 
 
 def default_threads() -> int:
@@ -96,13 +97,24 @@ class _Adapter(grpc.GenericRpcHandler):
     def __init__(self, inner: grpc.GenericRpcHandler, pools: Pools) -> None:
         self._inner = inner
         self._pools = pools
+        self._adapted: dict[int, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler: Any = self._inner.service(handler_call_details)
+        handler = self._inner.service(handler_call_details)
         if handler is None:
             return None
+        known = self._adapted.get(id(handler))
+        if known is not None and known[0] is handler:
+            return known[1]
+        adapted = self._adapt(handler)
+        if len(self._adapted) >= _MAX_ADAPTED:  # handlers that are made for each call
+            self._adapted.clear()
+        self._adapted[id(handler)] = handler, adapted
+        return adapted
+
+    def _adapt(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         attribute = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
         behaviour = getattr(handler, attribute)
@@ -110,7 +122,7 @@ class _Adapter(grpc.GenericRpcHandler):
         if inspect.isasyncgenfunction(behaviour):
             return handler  # type: ignore[no-any-return]
         if inspect.iscoroutinefunction(behaviour):
-            run = functools.partial(_serve_async, behaviour)
+            run = _async_behaviour(behaviour)
         elif streams_in or streams_out:
             run = functools.partial(serve_stream, behaviour, self._pools, streams_in, streams_out)
         else:
@@ -119,9 +131,12 @@ class _Adapter(grpc.GenericRpcHandler):
         return make(run, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
 
-async def _serve_async(behaviour: Callable[[Any, Any], Any], request: Any, raw: Any) -> Any:
-    call = AsyncCall(raw)
-    try:
-        return await behaviour(request, call)
-    finally:
-        call.end()
+def _async_behaviour(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    async def run(request: Any, raw: Any) -> Any:
+        call = AsyncCall(raw)
+        try:
+            return await behaviour(request, call)
+        finally:
+            call.end()
+
+    return run

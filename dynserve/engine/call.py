@@ -45,7 +45,7 @@ class AsyncCall:
     def __init__(self, call: Any) -> None:
         self._call = call
         self._over = False
-        self._sending = asyncio.Lock()
+        self._sending: asyncio.Lock | None = None  # most calls send nothing but their response
         self._requests: _Requests | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -80,6 +80,8 @@ class AsyncCall:
         await self._send(self._call.abort, code, details, tuple(trailing_metadata))
 
     async def _send(self, send: Any, *arguments: Any) -> None:
+        if self._sending is None:
+            self._sending = asyncio.Lock()
         async with self._sending:
             try:
                 await send(*arguments)

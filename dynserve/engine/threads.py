@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 
 __all__ = ["NoThreadError", "ThreadPool"]
@@ -27,11 +26,10 @@ class ThreadPool:
     def __init__(self, limit: int, name: str) -> None:
         self._limit = limit
         self._name = name
-        self._numbers = itertools.count(1)
-        self._tasks: OrderedDict[int, Callable[[], None]] = OrderedDict()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # held for a few instructions, for all that follows
         self._threads = 0
-        self._idle = 0
+        self._idle: list[_Worker] = []
+        self._waiting: deque[_Cell] = deque()
 
     def submit(self, task: Callable[[], None], *, wait: bool = True) -> Callable[[], None]:
         """Run ``task``, which must not raise, on a thread; with ``wait`` as soon as there is one.
@@ -42,42 +40,73 @@ class ThreadPool:
         Raises:
             NoThreadError: there is no thread and, with ``wait``, nothing to wait for.
         """
-        with self._changed:
-            if len(self._tasks) >= self._idle and self._threads >= self._limit and not wait:
+        cell = [task]
+        with self._lock:
+            if self._idle:
+                self._idle.pop().give(cell)
+            elif self._threads < self._limit and self._start(cell):
+                self._threads += 1
+            elif wait and self._threads and len(self._waiting) < _MAX_WAITING:
+                self._waiting.append(cell)
+            else:
                 raise NoThreadError
-            if len(self._tasks) >= _MAX_WAITING:
-                raise NoThreadError
-            number = next(self._numbers)
-            self._tasks[number] = task
-            if len(self._tasks) <= self._idle:
-                self._changed.notify()
-            elif self._threads < self._limit and not self._start() and not (wait and self._threads):
-                del self._tasks[number]
-                raise NoThreadError
-        return lambda: self._take_back(number)
+        return cell.clear
 
-    def _take_back(self, number: int) -> None:
-        with self._changed:
-            self._tasks.pop(number, None)
-
-    def _start(self) -> bool:
+    def _start(self, cell: _Cell) -> bool:
+        worker = _Worker()
+        worker.give(cell)
         name = f"{self._name}-{self._threads + 1}"
         try:
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+            threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
         except RuntimeError:  # the system has no more threads, for now
             return False
-        self._threads += 1
         return True
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._idle += 1
-                ready = self._changed.wait_for(lambda: self._tasks, timeout=_IDLE_SECONDS)
-                self._idle -= 1
-                if not ready:
+    def _work(self, worker: _Worker) -> None:
+        cell: _Cell | None = worker.take()
+        while cell is not None:
+            if cell:  # else it was taken back
+                cell.pop()()
+            cell = self._next(worker)
+
+    def _next(self, worker: _Worker) -> _Cell | None:
+        """What the worker does next; None: it was idle for long, and ends."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(worker)
+        cell = worker.take(_IDLE_SECONDS)
+        if cell is None:
+            with self._lock:
+                if worker in self._idle:
+                    self._idle.remove(worker)
                     self._threads -= 1
-                    return
-                _, task = self._tasks.popitem(last=False)
-            task()
-            del task  # an idle thread keeps no call alive
+                    return None
+            cell = worker.take()  # it was given a task just now
+        return cell
+
+
+_Cell = list[Callable[[], None]]  # the task, or nothing once somebody took it
+
+
+class _Worker:
+    """A thread's own place, where an idle one is handed its next task."""
+
+    __slots__ = ("_cell", "_given")
+
+    def __init__(self) -> None:
+        self._cell: _Cell = []
+        self._given = threading.Lock()
+        self._given.acquire()
+
+    def give(self, cell: _Cell) -> None:
+        """Hand over a task and wake the thread."""
+        self._cell = cell
+        self._given.release()
+
+    def take(self, seconds: float = -1) -> _Cell | None:
+        """The next task; waits for it, None where none came in time."""
+        if not self._given.acquire(timeout=seconds):
+            return None
+        cell, self._cell = self._cell, []
+        return cell
