@@ -103,11 +103,11 @@ async def serve_stream(
     except _Abort as abort:
         await _abort(call, abort)
     finally:
+        context.end()  # first: what the thread then meets is known to be the end of the call
         requests.close()
         responses.close()
         if feeder is not None:
             feeder.cancel()
-        context.end()
 
 
 def _run_stream(

@@ -162,7 +162,7 @@ def test_a_slow_reader_holds_a_generator_back() -> None:
         assert stopped.wait(WAIT)
 
     run(generic(Down=grpc.unary_stream_rpc_method_handler(down)), client)
-    assert produced < 200
+    assert produced < 1000  # HTTP/2 windows grow to 16 MiB, and the pipe holds one more
 
 
 def test_a_slow_handler_holds_the_client_back() -> None:
@@ -179,7 +179,7 @@ def test_a_slow_handler_holds_the_client_back() -> None:
 
         def requests() -> Iterator[bytes]:
             nonlocal sent
-            for _ in range(1000):
+            for _ in range(2000):
                 sent += 1
                 yield bytes(100_000)
 
@@ -190,10 +190,10 @@ def test_a_slow_handler_holds_the_client_back() -> None:
             threading.Event().wait(0.2)
         ahead = sent
         release.set()
-        assert call.result() == b"1000"
+        assert call.result() == b"2000"
         return ahead
 
-    assert run(generic(Up=grpc.stream_unary_rpc_method_handler(up)), client) < 200
+    assert run(generic(Up=grpc.stream_unary_rpc_method_handler(up)), client) < 1000
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
