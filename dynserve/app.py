@@ -7,9 +7,10 @@ import contextlib
 import contextvars
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dynserve.binding import Unit
 from dynserve.errors import SourceError
@@ -17,11 +18,12 @@ from dynserve.schema import Schema
 from dynserve.schema.sources import Source
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE, Server
 from dynserve.service import Registry, Service
-from dynserve.status import ErrorRules, ExceptionHandler
+from dynserve.status import ErrorRules, StatusError
 
 __all__ = ["App"]
 
-_Rule = TypeVar("_Rule", bound=ExceptionHandler)
+_Error = TypeVar("_Error", bound=Exception)
+_Rule: TypeAlias = Callable[[_Error], StatusError]
 
 
 class Defaults(NamedTuple):
@@ -36,10 +38,8 @@ class Defaults(NamedTuple):
     search: tuple[Path, ...] = ()
 
 
-_defaults: contextvars.ContextVar[Defaults] = contextvars.ContextVar(
-    "dynserve_defaults",
-    default=Defaults(),  # noqa: B039 - frozen
-)
+# Not set, no plugin is being loaded.
+_defaults: contextvars.ContextVar[Defaults] = contextvars.ContextVar("dynserve_defaults")
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ class App(Registry):
         if schema is not None and sources:
             raise TypeError("give either sources or a schema, not both")
         super().__init__()
-        given = _defaults.get()
+        given = _defaults.get(Defaults())
         self._sources = sources or given.sources
         self._include = (*given.include, *include)
         self._search = given.search
@@ -103,7 +103,7 @@ class App(Registry):
         """Register the methods of an object by rpc name; see :meth:`Service.add_servicer`."""
         self.service(service).add_servicer(servicer)
 
-    def exception_handler(self, error: type[Exception]) -> Callable[[_Rule], _Rule]:
+    def exception_handler(self, error: type[_Error]) -> Callable[[_Rule[_Error]], _Rule[_Error]]:
         """Map an exception class, and what derives from it, to a status; a decorator.
 
         The function is given the exception and returns a :class:`StatusError`. It is a plain
@@ -114,7 +114,7 @@ class App(Registry):
             ValueError: the class has a handler.
         """
 
-        def register(handler: _Rule) -> _Rule:
+        def register(handler: _Rule[_Error]) -> _Rule[_Error]:
             self._rules.add(error, handler)
             return handler
 
@@ -154,22 +154,42 @@ class App(Registry):
 
         Raises:
             BindError: handlers do not fit the schema.
+            SourceError: there is nothing to serve: no source, no handler, nothing mounted.
         """
+        if self.is_empty():
+            raise SourceError(
+                "App()", "has no source and no handler; write App('my.proto'), or give --proto"
+            )
         return Server(self.units(), listen or (DEFAULT_ADDRESS,), **options)
 
     def run(self, *listen: str, grace: float = DEFAULT_GRACE, **options: Any) -> None:
         """Serve until SIGINT or SIGTERM, by default on 127.0.0.1:50051; stops gracefully.
 
+        What it listens on is said on standard error.
+
         Args:
             listen: addresses; see :class:`Server`.
             grace: seconds that calls under way have to finish when the server stops.
             options: those of :class:`Server`.
+
+        Raises:
+            RuntimeError: the module is being loaded as a plugin, whose app is served by that.
         """
+        if _defaults.get(None) is not None:
+            raise RuntimeError(
+                "app.run() in a module that is loaded as a plugin would serve it twice; put it"
+                " under: if __name__ == '__main__':"
+            )
 
         async def main() -> None:
-            await self.server(*listen, **options).run(grace)
+            server = self.server(*listen, **options)
+            await server.run(grace, lambda: _say_addresses(server))
 
         asyncio.run(main())
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to serve, in this app and in those mounted."""
+        return all(app._is_empty() for app in self.tree())
 
     def _is_empty(self) -> bool:
         """An app that only holds others together has no schema."""
@@ -177,3 +197,9 @@ class App(Registry):
 
     def _has_handlers(self) -> bool:
         return bool(self.registrations or self._services or self.fallback_handler)
+
+
+def _say_addresses(server: Server) -> None:
+    for address in server.addresses:
+        sys.stderr.write(f"Listening on {address}\n")
+    sys.stderr.flush()

@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from dynserve.errors import BindError, DescriptorError, SymbolError, did_you_mean
+from dynserve.errors import BindError, DescriptorError, SymbolError
 from dynserve.handlers import make_method_handler, shape_of
 from dynserve.method import MethodInfo
-from dynserve.names import Name, Names, one_of, plain
+from dynserve.names import Alike, Name, Names, one_of, plain, quoted
 from dynserve.schema import Schema
 from dynserve.service import Registration, Registry, own_name, place_of
 from dynserve.status import ErrorRules, StatusError
 
 __all__ = ["BoundService", "Router", "Routes", "Unit", "bind"]
 
-_MAX_PATH = 256  # characters of an unknown path that are looked at, remembered and echoed
+_MAX_INDEXED = 256  # services whose methods are kept ready for 'did you mean'
 
 _NO_RULES = ErrorRules()
 
@@ -95,8 +95,7 @@ class Router(grpc.GenericRpcHandler):
         except DescriptorError as error:  # the method's file cannot be built, now that it has to be
             return _refusal(_NO_RULES.status(error, path))
         if generic is None:
-            message = routes.unknown(path[:_MAX_PATH])
-            return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, message))
+            return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path)))
         return generic.service(handler_call_details)
 
 
@@ -170,7 +169,7 @@ class _Binder:
         return Routes(
             services=services,
             table=self.table,
-            unknown=functools.lru_cache(1024)(functools.partial(_explain_unknown, services)),
+            unknown=_Unknown(services).explain,
             late=_late(self.fallbacks),
         )
 
@@ -365,12 +364,31 @@ def _late(
     return late
 
 
-def _explain_unknown(services: Mapping[str, BoundService], path: str) -> str:
-    service, _, method = path.removeprefix("/").rpartition("/")
-    bound = services.get(service)
-    if bound is None:
-        return f"unknown service {service!r}{did_you_mean(service, services)}"
-    names = bound.schema.method_kinds(service)
-    if method in names:
-        return f"method {service}/{method} is not implemented on this server"
-    return f"unknown method {method!r} of service {service!r}{did_you_mean(method, names)}"
+class _Unknown:
+    """Says what is near an unknown path. What it needs is made when the first peer asks."""
+
+    def __init__(self, services: Mapping[str, BoundService]) -> None:
+        self._services = services
+        self._methods = functools.lru_cache(_MAX_INDEXED)(self._alike_methods)
+
+    def explain(self, path: str) -> str:
+        service, _, method = path.removeprefix("/").rpartition("/")
+        bound = self._services.get(service)
+        if bound is None:
+            near = _did_you_mean(self._names.near(service))
+            return f"unknown service {quoted(service)}{near}"
+        if method in bound.schema.method_kinds(service):
+            return f"method {service}/{method} is not implemented on this server"
+        near = _did_you_mean(self._methods(service).near(method))
+        return f"unknown method {quoted(method)} of service {service!r}{near}"
+
+    @functools.cached_property
+    def _names(self) -> Alike:
+        return Alike(self._services)
+
+    def _alike_methods(self, service: str) -> Alike:
+        return Alike(self._services[service].schema.method_kinds(service))
+
+
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""

@@ -13,6 +13,8 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -24,13 +26,17 @@ __all__ = ["load"]
 GROUP = "dynserve.plugins"
 _FILE = "plugin.py"
 _NOTHING = Defaults()
+_LOWER_CASE = (
+    "'from dynserve import app' is a module of dynserve; write: from dynserve import App, and then"
+    " app = App('my.proto')"
+)
 
 
 def load(target: str, given: Defaults = _NOTHING) -> App:
     """Load the app that ``target`` names.
 
-    ``given`` is what apps get that are made meanwhile; the folder of a plugin's file is searched
-    for relative sources too.
+    ``given`` is what apps get that are made meanwhile; the folder of the plugin's file or module is
+    searched for relative sources too.
 
     Raises:
         TargetError: there is no such target, or it has no app.
@@ -49,6 +55,9 @@ def load(target: str, given: Defaults = _NOTHING) -> App:
             )
         given = given._replace(search=(path.resolve().parent, *given.search))
         return _app_of(target, _import_file(target, path.resolve(), given))
+    file, _, attribute = target.rpartition(":")
+    if Path(file).suffix == ".py" and Path(file).is_file():
+        raise TargetError(target, f"the app of a file is the one named 'app'; write {file}")
     if path.suffix == ".py" or path.name != target:
         raise TargetError(target, "no such file or folder")
     if ":" in target:
@@ -90,7 +99,7 @@ def _import_module(target: str, name: str, given: Defaults) -> ModuleType:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())
     try:
-        with defaults(given):
+        with defaults(_beside(name, given)):
             return importlib.import_module(name)
     except BaseException as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
@@ -98,6 +107,31 @@ def _import_module(target: str, name: str, given: Defaults) -> ModuleType:
             raise TargetError(target, f"no module named {missing!r}") from None
         _explain(target, error, None)
         raise
+
+
+def _beside(module: str, given: Defaults) -> Defaults:
+    """The defaults for a module: its folder is searched for relative sources too."""
+    spec = _spec_of(module, sys.path)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return given
+    return given._replace(search=(Path(spec.origin).resolve().parent, *given.search))
+
+
+def _spec_of(module: str, path: Sequence[str]) -> ModuleSpec | None:
+    """Where a module is; nothing is imported to find out."""
+    top, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module in sys.modules that was not imported
+        return None
+    spec = spec or PathFinder.find_spec(top, path)
+    name = top
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec
 
 
 def _explain(target: str, error: BaseException, folder: Path | None) -> None:
@@ -109,6 +143,8 @@ def _explain(target: str, error: BaseException, folder: Path | None) -> None:
         name = error.name.partition(".")[0]
         if (folder / f"{name}.py").exists() or (folder / name).is_dir():
             hint = f"a neighbour of the plugin is imported relatively: from . import {name}"
+    elif isinstance(error, AttributeError) and error.obj is sys.modules[App.__module__]:
+        hint = _LOWER_CASE
     summary = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
     raise PluginError(target, f"importing it failed: {summary}", hint) from error
 
@@ -128,6 +164,8 @@ def _app_of(target: str, module: ModuleType, attribute: str = "") -> App:
         raise TargetError(
             target, f"has several apps: {', '.join(apps)}; name the one to serve 'app'"
         )
+    elif vars(module).get("app") is sys.modules[App.__module__]:
+        raise TargetError(target, f"has no app; {_LOWER_CASE}")
     else:
         raise TargetError(target, "has no app; it needs a line such as: app = App('my.proto')")
     return _checked(target, app)
@@ -144,15 +182,22 @@ def _entry_point(target: str, given: Defaults) -> App:
 
     points = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if target not in points:
-        near = did_you_mean(target, points) or "; a module is named as package.module:attribute"
+        near = did_you_mean(target, points) or _module_hint(target)
         raise TargetError(
             target, f"no such file or folder, and no plugin of that name is installed{near}"
         )
     try:
-        with defaults(given):
+        with defaults(_beside(points[target].module, given)):
             return _checked(target, points[target].load())
     except TargetError:
         raise
     except BaseException as error:
         _explain(target, error, None)
         raise
+
+
+def _module_hint(target: str) -> str:
+    is_name = all(part.isidentifier() for part in target.split("."))
+    if is_name and _spec_of(target, [os.getcwd()]) is not None:
+        return f"; did you mean '{target}:app'?"
+    return "; a module is named as package.module:attribute"

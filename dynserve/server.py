@@ -148,7 +148,7 @@ class Server:
 
         ``grace`` is in seconds; None cancels at once. May be called again, with less patience.
         """
-        if not self._addresses:
+        if not self._supervisor.is_started:
             return
         if self._health is not None:
             self._health.drain()

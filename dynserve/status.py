@@ -11,10 +11,10 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import EncodeError, Message
 
 from dynserve.method import MethodInfo
 
@@ -102,7 +102,8 @@ class StatusError(grpc.RpcError):
         trailing_metadata: pairs to be sent with the status.
 
     Raises:
-        TypeError, ValueError: ``code`` is OK or no status code, or the metadata cannot be sent.
+        TypeError, ValueError: ``code`` is OK or no status code, a detail is no message or lacks a
+            required field, or the metadata cannot be sent.
     """
 
     def __init__(
@@ -121,6 +122,9 @@ class StatusError(grpc.RpcError):
         self._message = checked_text(message)
         self._trailing = checked_metadata(trailing_metadata)
         self.status_details = tuple(details)
+        if self.status_details:
+            encoded = _encoded(code, self._message, self.status_details)
+            self._trailing = (*self._trailing, (DETAILS_KEY, encoded))
 
     def code(self) -> grpc.StatusCode:
         """The status code."""
@@ -132,27 +136,33 @@ class StatusError(grpc.RpcError):
 
     def trailing_metadata(self) -> Metadata:  # type: ignore[override]  # the stub: named tuples
         """What is sent with the status, the encoded details included."""
-        if not self.status_details:
-            return self._trailing
-        return (*self._trailing, (DETAILS_KEY, self._encoded_details()))
-
-    def _encoded_details(self) -> bytes:
-        from google.rpc.status_pb2 import Status  # from googleapis-common-protos; seldom needed
-
-        status = Status(code=self._code.value[0], message=self._message)
-        for message in self.status_details:
-            status.details.add().Pack(message)
-        return bytes(status.SerializeToString())
+        return self._trailing
 
     def __str__(self) -> str:
         return f"{self._code.name}: {self._message}"
+
+
+def _encoded(code: grpc.StatusCode, text: str, details: Iterable[object]) -> bytes:
+    """A serialised ``google.rpc.Status``; what cannot be sent is refused where it is said."""
+    from google.rpc.status_pb2 import Status  # from googleapis-common-protos; seldom needed
+
+    status = Status(code=code.value[0], message=text)
+    for message in details:
+        if not isinstance(message, Message):
+            raise TypeError(f"got {message!r} as a detail of a status, expected a message")
+        try:
+            status.details.add().Pack(message)
+        except EncodeError as error:  # a required field is missing
+            raise ValueError(f"a detail of a status cannot be sent: {error}") from error
+    return bytes(status.SerializeToString())
 
 
 class AbortError(StatusError):
     """Raised by ``context.abort``: the status is what the handler said, nothing is logged."""
 
 
-ExceptionHandler: TypeAlias = Callable[[Exception], StatusError]
+ExceptionHandler: TypeAlias = Callable[[Any], StatusError]
+_Error = TypeVar("_Error", bound=Exception)
 
 
 class ErrorRules:
@@ -161,7 +171,7 @@ class ErrorRules:
     def __init__(self, rules: Mapping[type[Exception], ExceptionHandler] | None = None) -> None:
         self._rules = dict(rules or {})
 
-    def add(self, error: type[Exception], handler: ExceptionHandler) -> None:
+    def add(self, error: type[_Error], handler: Callable[[_Error], StatusError]) -> None:
         """Map an exception class, and what derives from it, by a plain function.
 
         Raises:
@@ -195,7 +205,9 @@ class ErrorRules:
             status: Any = rule(error)
         except StatusError as raised:
             return raised
-        except Exception as raised:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # sys.exit() too: what ends the process is a signal
             return _unforeseen(raised, method)
         if isinstance(status, StatusError):
             return status

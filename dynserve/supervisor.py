@@ -49,6 +49,11 @@ class Supervisor:
         self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it serves, or did."""
+        return self._watching is not None
+
     async def start(self, listen: Sequence[str]) -> tuple[str, ...]:
         """Serve on these addresses; returns them with the ports that the system chose.
 

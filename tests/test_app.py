@@ -164,6 +164,27 @@ def test_exception_handlers_map_exceptions_to_statuses(serve: Serve) -> None:
     assert got == [(grpc.StatusCode.NOT_FOUND, "no it"), (grpc.StatusCode.UNAVAILABLE, "later")]
 
 
+def test_an_exception_handler_may_be_for_its_very_class(serve: Serve) -> None:
+    """A type checker takes a function of the class that it is registered for."""
+
+    class Missing(LookupError):
+        name = "it"
+
+    app = App(schema=schema)
+
+    @app.exception_handler(Missing)
+    def missing(error: Missing) -> StatusError:
+        return StatusError(grpc.StatusCode.NOT_FOUND, error.name)
+
+    @app.rpc("Get")
+    def find(request: Any) -> Any:
+        raise Missing
+
+    with serve(app) as client, pytest.raises(grpc.RpcError) as caught:
+        client.call("shop.Items/Get", {})
+    assert caught.value.details() == "it"
+
+
 def test_an_exception_class_has_one_handler() -> None:
     """A second handler for a class is refused, and so is one for no exception class."""
     app = App()
@@ -176,7 +197,7 @@ def test_an_exception_class_has_one_handler() -> None:
         app.exception_handler(KeyError)(rule)
     assert str(caught.value) == f"KeyError has an exception handler: {rule!r}"
     with pytest.raises(TypeError) as wrong:
-        app.exception_handler(KeyboardInterrupt)(rule)  # type: ignore[arg-type]
+        app.exception_handler(KeyboardInterrupt)(rule)  # type: ignore[type-var, arg-type]
     assert str(wrong.value) == ("got <class 'KeyboardInterrupt'>, expected an exception class")
 
 
@@ -224,10 +245,38 @@ def stopper(tmp_path: Path) -> Iterator[tuple[str, list[Any]]]:
     thread.join()
 
 
-def test_run_serves_until_a_signal(stopper: tuple[str, list[Any]]) -> None:
-    """``app.run()`` blocks, serves, and returns when it is interrupted."""
+def test_run_serves_until_a_signal(
+    stopper: tuple[str, list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``app.run()`` says where it listens, serves, and returns when it is interrupted."""
     address, got = stopper
     app = App(schema=schema)
     app.add(get)
     app.run(address, grace=5)
     assert got == [b"\n\x01A"]
+    assert capsys.readouterr() == ("", f"Listening on {address}\n")
+
+
+def test_run_while_a_plugin_is_loaded_is_refused() -> None:
+    """``dynserve run`` serves the app itself; the module would be served twice."""
+    app = App(schema=schema)
+    with defaults(Defaults()), pytest.raises(RuntimeError) as caught:
+        app.run("127.0.0.1:0")
+    assert str(caught.value) == (
+        "app.run() in a module that is loaded as a plugin would serve it twice; put it under:"
+        " if __name__ == '__main__':"
+    )
+
+
+def test_nothing_to_serve_is_an_error() -> None:
+    """Neither a source nor a handler, not even in what is mounted."""
+    app = App()
+    app.mount(App())
+    assert app.is_empty()
+    with pytest.raises(SourceError) as caught:
+        app.server()
+    assert str(caught.value) == (
+        "App(): has no source and no handler; write App('my.proto'), or give --proto"
+    )
+    app.mount(App(schema=schema))
+    assert list(app.server(reflection=False, health=False).routes.services) == ["shop.Items"]

@@ -118,6 +118,23 @@ def test_entry_points() -> None:
     assert services_of(load("shop")) == ("p.S",)
 
 
+def test_sources_of_an_installed_plugin_are_beside_it(folder: Path) -> None:
+    """A package brings its .proto files, and is served from any working directory."""
+    write("site/shop_package/__init__.py", "")
+    write("site/shop_package/service.py", APP)
+    write("site/shop_package/s.proto", PROTO)
+    write("site/single.py", APP)
+    write("site/s.proto", PROTO.replace("package p", "package q"))
+    points = "[dynserve.plugins]\nshop = shop_package.service:app\n"
+    write("site/shop-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    write("site/shop-1.0.dist-info/entry_points.txt", points)
+    sys.path.insert(0, str(folder / "site"))
+    assert services_of(load("shop")) == ("p.S",)
+    del sys.modules["shop_package.service"]
+    assert services_of(load("shop_package.service:app")) == ("p.S",)
+    assert services_of(load("single:app")) == ("q.S",)
+
+
 @pytest.mark.parametrize(
     ("text", "services"),
     [
@@ -168,6 +185,27 @@ def test_defaults_are_for_the_apps_of_the_plugin() -> None:
             "shp",
             "no such file or folder, and no plugin of that name is installed; did you mean 'shop'?",
         ),
+        (
+            "package",
+            "the folder has no plugin.py",
+        ),
+        (
+            "package.inner",
+            "no such file or folder, and no plugin of that name is installed; did you mean"
+            " 'package.inner:app'?",
+        ),
+        (
+            "package.outer",
+            "no such file or folder, and no plugin of that name is installed; a module is named as"
+            " package.module:attribute",
+        ),
+        ("none.py:app", "the app of a file is the one named 'app'; write none.py"),
+        ("./none.py:app", "the app of a file is the one named 'app'; write ./none.py"),
+        (
+            "lower.py",
+            "has no app; 'from dynserve import app' is a module of dynserve; write: from dynserve"
+            " import App, and then app = App('my.proto')",
+        ),
         ("wrong", "is of type int, expected a dynserve.App"),
         ("missing:app", "no module named 'missing'"),
         ("package.missing:app", "no module named 'package.missing'"),
@@ -189,6 +227,8 @@ def test_a_target_that_is_not_there(target: str, problem: str) -> None:
     write("none.py", "from dynserve import App\n")
     write("several.py", "from dynserve import App\none = App()\ntwo = App()\n")
     write("package/__init__.py", "from dynserve import App\napp = App()\nnumber = 3\n")
+    write("package/inner.py", "")
+    write("lower.py", "from dynserve import app\n")
     install("shop", "shop = package:app\nwrong = package:number")
     with pytest.raises(TargetError) as caught:
         load(target)
@@ -246,6 +286,31 @@ def test_an_absolute_import_of_a_neighbour_has_a_hint(text: str, hint: str) -> N
     assert str(caught.value) == (
         f"plug: importing it failed: ModuleNotFoundError: {name}\n"
         f"  a neighbour of the plugin is imported relatively: {hint}"
+    )
+
+
+def test_the_module_of_that_name_is_not_the_class() -> None:
+    """``from dynserve import app`` is possible, and of no use; the error says what to write."""
+    write("plugin.py", "from dynserve import app\n@app.rpc\ndef f(request): ...\n")
+    with pytest.raises(PluginError) as caught:
+        load("plugin.py")
+    assert str(caught.value) == (
+        "plugin.py: importing it failed: AttributeError: module 'dynserve.app' has no attribute"
+        " 'rpc'\n"
+        "  'from dynserve import app' is a module of dynserve; write: from dynserve import App, and"
+        " then app = App('my.proto')"
+    )
+
+
+def test_a_plugin_that_serves_itself_is_told_how_not_to() -> None:
+    """app.run() at the top of a module would serve while it is loaded."""
+    write("s.proto", PROTO)
+    write("plugin.py", APP + "app.run('127.0.0.1:0')\n")
+    with pytest.raises(PluginError) as caught:
+        load("plugin.py")
+    assert str(caught.value) == (
+        "plugin.py: importing it failed: RuntimeError: app.run() in a module that is loaded as a"
+        " plugin would serve it twice; put it under: if __name__ == '__main__':"
     )
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import grpc
 import pytest
 
 from dynserve import AddressError, App, Kind, UnhandledMethodsError
+from dynserve.engine import AioEngine
 from tests.echo import ECHO, PATHS, Item, app_with, schema
 
 WAIT = 20.0
@@ -61,7 +63,9 @@ def test_a_port_in_use_is_named() -> None:
         port = address.rpartition(":")[2]
         with pytest.raises(AddressError) as caught, echo().server(address).in_thread():
             pass
-        assert str(caught.value) == f"cannot listen on {address}: port {port} is taken"
+        assert str(caught.value) == (
+            f"cannot listen on {address}: port {port} is taken; port 0 lets the system choose"
+        )
         assert call(address) == b""
 
 
@@ -81,33 +85,6 @@ def test_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
         dead.bind(f"{tmp_path}/socket")
     with echo().server(f"unix:{tmp_path}/socket").in_thread() as server:
         assert call(server.addresses[0]) == b""
-
-
-@pytest.mark.parametrize(
-    ("address", "problem"),
-    [
-        ("localhost", "expected HOST:PORT, [IPV6]:PORT or unix:PATH"),
-        ("localhost:http", "expected HOST:PORT, [IPV6]:PORT or unix:PATH"),
-        ("localhost:70000", "expected HOST:PORT, [IPV6]:PORT or unix:PATH"),
-        ("", "expected HOST:PORT, [IPV6]:PORT or unix:PATH"),
-        ("unix:/no/such/folder/socket", "no folder '/no/such/folder'"),
-        ("192.0.2.1:0", "Cannot assign requested address"),
-    ],
-)
-def test_an_address_that_cannot_be_used_says_why(address: str, problem: str) -> None:
-    """The system's own reason, in words."""
-    with pytest.raises(AddressError) as caught, echo().server(address).in_thread():
-        pass
-    assert str(caught.value) == f"cannot listen on {address}: {problem}"
-    assert caught.value.exit_code == (2 if problem.startswith("expected") else 1)
-
-
-def test_a_host_that_is_not_known_says_so() -> None:
-    """A name that does not resolve is told from a port that is taken."""
-    with pytest.raises(AddressError) as caught, echo().server("no-such-host.invalid:0").in_thread():
-        pass
-    start = "cannot listen on no-such-host.invalid:0: the host is not known: "
-    assert str(caught.value).startswith(start)
 
 
 def test_one_bad_address_of_several_leaves_none_open() -> None:
@@ -169,6 +146,95 @@ def test_a_server_starts_once() -> None:
                 await server.start()
 
     asyncio.run(main())
+
+
+def test_a_server_that_could_not_start_may_try_again() -> None:
+    """Whatever kept it from starting, nothing of it is left open."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    async def main() -> Any:
+        server = App(schema=schema).server(free)
+        with pytest.raises(ValueError, match="bad option"):
+            await _started_with(server, ValueError("bad option"))
+        await server.start()
+        await server.stop(None)
+        return server.addresses
+
+    assert asyncio.run(main()) == (free,)
+
+
+async def _started_with(server: Any, error: Exception) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AioEngine, "start", lambda self: self._server.start())
+        patch.setattr(AioEngine, "add_port", fail)
+        await server.start()
+
+
+@pytest.mark.parametrize("name", ["threads", "stream_threads", "maximum_concurrent_rpcs"])
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(name: str, limit: int) -> None:
+    """A server that could serve nothing is not made; the error names the argument."""
+    with pytest.raises(ValueError, match="expected at least 1") as caught:
+        echo().server(**{name: limit})
+    assert str(caught.value) == f"got {name}={limit}, expected at least 1"
+
+
+def test_who_waits_for_the_end_may_be_cancelled() -> None:
+    """The server goes on, and can be stopped."""
+
+    async def main() -> bytes:
+        async with echo().server("127.0.0.1:0") as server:
+            waiting = asyncio.ensure_future(server.wait_for_termination())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            result: bytes = await asyncio.to_thread(call, server.addresses[0])
+        await server.wait_for_termination()
+        return result
+
+    assert asyncio.run(main()) == b""
+
+
+def test_run_ends_when_somebody_stops_the_server() -> None:
+    """``stop()`` from elsewhere in the program ends ``run()`` as a signal does."""
+
+    async def main() -> None:
+        server = echo().server("127.0.0.1:0")
+        await server.run(ready=lambda: asyncio.ensure_future(server.stop()))
+
+    before = signal.getsignal(signal.SIGTERM)
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_thread_ends_as_asyncio_run_does() -> None:
+    """Tasks are cancelled, what they raise then is reported, threads of the loop are joined."""
+    told: list[Any] = []
+    threads: list[threading.Thread] = []
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("late")
+
+    async def handler(request: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(repr(context["exception"])))
+        tasks.append(asyncio.ensure_future(fail_when_cancelled()))
+        await loop.run_in_executor(None, lambda: threads.append(threading.current_thread()))
+        return request
+
+    tasks: list[Any] = []
+    with app_with(handler, Kind.UNARY_UNARY).server("127.0.0.1:0").in_thread() as server:
+        call(server.addresses[0])
+    assert told == ["ValueError('late')"]
+    assert [thread.is_alive() for thread in threads] == [False]
 
 
 def test_stopping_what_was_not_started_is_nothing() -> None:
@@ -342,3 +408,31 @@ def test_signals_stop_a_server(number: int, patient: bool) -> None:
         assert process.wait(WAIT) == 0
         calling.join(WAIT)
     assert (result == [b"\x08\x01"]) is patient
+
+
+BLOCKED = PROGRAM.replace("def unary", "async def unary").replace("1000,", "0,")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_third_signal_ends_a_process_whose_loop_is_blocked(number: int) -> None:
+    """However a handler keeps the loop from running, whoever signals three times is heard."""
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            BLOCKED.replace("sys.stdin.readline()", "__import__('time').sleep(60)"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        with grpc.insecure_channel(address) as channel:
+            method: Any = channel.unary_unary(UNARY)
+            calling = method.future(b"", timeout=WAIT)
+            assert process.stdout.readline() == "entered\n"
+            while process.poll() is None:  # signals that come too fast are one
+                process.send_signal(number)
+                time.sleep(0.01)
+            calling.cancel()
+        assert process.wait(WAIT) == 128 + number

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import UninterpretedOption
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -211,3 +213,53 @@ def test_abort_is_sent_as_it_is() -> None:
     """What context.abort() raises is a status already."""
     error = AbortError(NOT_FOUND, "x")
     assert ErrorRules().status(error, METHOD) is error
+
+
+@pytest.mark.parametrize(
+    ("details", "kind", "text"),
+    [
+        (["secret"], TypeError, "got 'secret' as a detail of a status, expected a message"),
+        (
+            [UninterpretedOption.NamePart()],
+            ValueError,
+            "a detail of a status cannot be sent: Message"
+            " google.protobuf.UninterpretedOption.NamePart is missing required fields:"
+            " name_part,is_extension",
+        ),
+    ],
+)
+def test_details_that_cannot_be_sent_are_refused(
+    details: Any, kind: type[Exception], text: str
+) -> None:
+    """Where they are said, not where the status is sent."""
+    with pytest.raises(kind) as caught:
+        StatusError(NOT_FOUND, details=details)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("end", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_a_rule_that_exits_is_internal(
+    end: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """sys.exit() in an exception handler ends no server and tells the peer nothing."""
+
+    def rule(error: KeyError) -> StatusError:
+        raise end("secret")
+
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    status = rules.status(KeyError(), METHOD)
+    assert re.fullmatch(r"internal error \(error id [0-9a-f]{16}\)", status.details())
+    assert [type((record.exc_info or [None, None])[1]) for record in caplog.records] == [end]
+
+
+def test_ctrl_c_in_a_rule_stays_what_it_is() -> None:
+    """An interruption is no fault of the rule."""
+
+    def rule(error: KeyError) -> StatusError:
+        raise KeyboardInterrupt
+
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    with pytest.raises(KeyboardInterrupt):
+        rules.status(KeyError(), METHOD)

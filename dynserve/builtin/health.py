@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from dynserve.binding import Unit
 from dynserve.context import AsyncContext
+from dynserve.names import quoted
 from dynserve.schema import Schema
 from dynserve.service import Service
 from dynserve.status import StatusError
@@ -80,7 +81,9 @@ class Health:
         """The status of a service."""
         status = self._statuses.get(request.service)
         if status is None:
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND, f"unknown service {quoted(request.service)}"
+            )
         return self._response(status=status)
 
     async def List(self, request: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from dynserve.binding import Routes, Unit
 from dynserve.context import AsyncContext
+from dynserve.names import quoted
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import join, parse_file
 from dynserve.service import Service
@@ -112,20 +113,20 @@ class _Stream:
                     response.list_services_response.service.add(name=name)
             case "file_by_filename":
                 name = request.file_by_filename
-                self._give(response, self._catalog.file(name), f"no file {name!r}")
+                self._give(response, self._catalog.file(name), f"no file {quoted(name)}")
             case "file_containing_symbol":
                 symbol = request.file_containing_symbol
-                self._give(response, self._catalog.file_of(symbol), f"no symbol {symbol!r}")
+                self._give(response, self._catalog.file_of(symbol), f"no symbol {quoted(symbol)}")
             case "file_containing_extension":
                 asked = request.file_containing_extension
                 extendee, number = asked.containing_type, asked.extension_number
                 file = self._catalog.extension(extendee, number)
-                self._give(response, file, f"no extension {number} of {extendee!r}")
+                self._give(response, file, f"no extension {number} of {quoted(extendee)}")
             case "all_extension_numbers_of_type":
                 name = request.all_extension_numbers_of_type
                 numbers = self._catalog.extension_numbers(name)
                 if numbers is None:
-                    _refuse(response, grpc.StatusCode.NOT_FOUND, f"no message type {name!r}")
+                    _refuse(response, grpc.StatusCode.NOT_FOUND, f"no message type {quoted(name)}")
                     return
                 response.all_extension_numbers_response.base_type_name = name
                 response.all_extension_numbers_response.extension_number.extend(numbers)

@@ -25,6 +25,7 @@ _BUILTIN = ("grpc.health.", "grpc.reflection.")
 _ANY_HOST = ("0.0.0.0", "[::]", "")  # noqa: S104 - only compared with
 _SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")  # which clients in Go do not know
 _MAX_ROWS = 40
+_FEW = 10  # more than that are shown too, rather than counted
 _NO_HANDLER = "no handler"
 
 
@@ -49,15 +50,16 @@ def show(routes: Routes, addresses: Sequence[str], reflection: bool) -> None:
         if not service.name.startswith(_BUILTIN)
     ]
     rows = [row for each in served for row in each.rows()]
+    shown = rows if len(rows) <= _MAX_ROWS + _FEW else rows[:_MAX_ROWS]
     if not rows:
         click.echo("No service of the schema has a method.")
     elif sys.stdout.isatty():
-        _print_table(rows[:_MAX_ROWS])
+        _print_table(shown)
     else:
-        for service, method, kind, handler in rows[:_MAX_ROWS]:
+        for service, method, kind, handler in shown:
             click.echo(f"{service}/{method} ({kind}): {handler}")
-    if len(rows) > _MAX_ROWS:
-        click.echo(f"... and {len(rows) - _MAX_ROWS} more methods")
+    if len(rows) > len(shown):
+        click.echo(f"... and {len(rows) - len(shown)} more methods")
     holes = sum(handler == _NO_HANDLER for *_, handler in rows)
     if holes:
         click.echo(f"{holes} of {len(rows)} methods have no handler (--strict refuses to start)")

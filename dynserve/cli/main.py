@@ -28,7 +28,23 @@ _IMPORTERS = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; for a target in place of a verb, the verb that it is meant for."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            target = args[0]
+            if not (target.endswith(".py") or os.path.exists(target)):
+                raise
+            verb = "check" if target.endswith(".proto") else "run"
+            problem = f"No such command {target!r}. Did you mean: dynserve {verb} {target}?"
+            raise click.UsageError(problem, ctx) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dynserve", message="dynserve %(version)s")
 def cli() -> None:
     """Serve any .proto from Python, with no generated code."""

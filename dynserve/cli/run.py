@@ -10,12 +10,14 @@ import click
 
 from dynserve import plugins
 from dynserve.app import App, Defaults
+from dynserve.errors import CompileError, TargetError
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
 
 from . import banner
 
 __all__ = ["run"]
 
+_EMPTY = "has no source and no handler; write App('my.proto'), or give --proto"
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -71,7 +73,14 @@ def run(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    app = _load(targets, proto, include)
+    try:
+        app = _load(targets, proto, include)
+        schemas = dict.fromkeys(unit.schema for unit in app.units())
+    except CompileError as error:
+        click.echo(str(error), err=True)
+        raise click.ClickException("nothing is served: a source does not compile") from error
+    for warning in (warning for schema in schemas for warning in schema.warnings):
+        click.echo(str(warning), err=True)
     server = app.server(*listen, strict=strict, reflection=not no_reflection)
 
     def ready() -> None:
@@ -85,7 +94,10 @@ def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path,
     roots = tuple(path.absolute() for path in include)
     root = App()
     for target in targets:
-        root.mount(plugins.load(target, Defaults(proto, roots)))
+        app = plugins.load(target, Defaults(proto, roots))
+        if app.is_empty():
+            raise TargetError(target, f"its app {_EMPTY}")
+        root.mount(app)
     taken = any(app.takes_default_sources for app in root.tree()[1:])
     if proto and not targets:
         root.mount(App(*proto, include=roots))

@@ -22,9 +22,7 @@ __all__ = ["join", "message_class", "parse_file"]
 @functools.cache
 def message_class(name: str) -> Any:
     """The class of a message of descriptor.proto: ``"MethodOptions"``."""
-    return message_factory.GetMessageClass(
-        _pool().FindMessageTypeByName(f"google.protobuf.{name}")
-    )
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"google.protobuf.{name}"))
 
 
 @functools.cache

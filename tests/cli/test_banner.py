@@ -105,6 +105,21 @@ def test_commands_dial_what_is_listened_on(
     assert capsys.readouterr().out.splitlines()[-1] == f"  grpcurl -plaintext {target} list"
 
 
+@pytest.mark.parametrize(("count", "shown", "rest"), [(50, 50, []), (51, 40, [11])])
+def test_a_few_more_methods_are_shown_too(
+    count: int, shown: int, rest: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that counts stands for many."""
+    methods = "".join(f"rpc M{number}(M) returns (M); " for number in range(count))
+    shown_app = App('syntax = "proto3"; message M {} service S { ' + methods + "}")
+    banner.show(bind(shown_app.units()), ["h:1"], reflection=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("S/M") for line in lines) == shown
+    assert [line for line in lines if line.startswith("...")] == [
+        f"... and {number} more methods" for number in rest
+    ]
+
+
 def test_a_huge_schema_is_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Forty methods are listed, the rest counted, and nothing but the first is built."""
     files = FileDescriptorSet()

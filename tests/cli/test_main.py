@@ -137,6 +137,27 @@ def test_wrong_words_exit_with_2(
     assert said.startswith(err)  # newer clicks go on with what may have been meant
 
 
+@pytest.mark.parametrize(
+    ("word", "verb"), [("hello.py", "run"), ("folder", "run"), ("folder/a.proto", "check")]
+)
+def test_a_target_without_a_verb(
+    word: str,
+    verb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever forgets the verb is told the whole command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.proto").touch()
+    assert invoke([word]) == 2
+    assert capsys.readouterr().err == (
+        "Usage: dynserve [OPTIONS] COMMAND [ARGS]...\nTry 'dynserve --help' for help.\n\n"
+        f"Error: No such command '{word}'. Did you mean: dynserve {verb} {word}?\n"
+    )
+
+
 def test_main_exits(monkeypatch: pytest.MonkeyPatch) -> None:
     """``main`` ends the process with the exit code of its words, or of the process's own."""
     monkeypatch.setattr(sys, "argv", ["dynserve", "--version"])

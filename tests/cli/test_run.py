@@ -283,7 +283,7 @@ def test_a_port_in_use(taken: str, capsys: pytest.CaptureFixture[str]) -> None:
     port = taken.rpartition(":")[2]
     assert capsys.readouterr() == (
         "",
-        f"Error: cannot listen on {taken}: port {port} is taken\n",
+        f"Error: cannot listen on {taken}: port {port} is taken; port 0 lets the system choose\n",
     )
 
 
@@ -303,6 +303,34 @@ def test_a_port_in_use(taken: str, capsys: pytest.CaptureFixture[str]) -> None:
             " a module is named as package.module:attribute\n",
         ),
         (["missing:app"], 2, "Error: missing:app: no module named 'missing'\n"),
+        (
+            ["own.py", "empty.py"],
+            2,
+            "Error: empty.py: its app has no source and no handler; write App('my.proto'), or give"
+            " --proto\n",
+        ),
+        (
+            ["bad.py"],
+            1,
+            'bad.proto:1:32: "Missing" is not defined.\n'
+            '  1 | syntax = "proto3"; message M { Missing m = 1; }\n'
+            "    |                                ^\n"
+            "Error: nothing is served: a source does not compile\n",
+        ),
+        (
+            ["lower.py"],
+            2,
+            "Error: lower.py: has no app; 'from dynserve import app' is a module of dynserve;"
+            " write: from dynserve import App, and then app = App('my.proto')\n",
+        ),
+        (
+            ["warned.py", "--listen", "nowhere"],
+            2,
+            "warned.proto:1:20: warning: Import s.proto is unused.\n"
+            '  1 | syntax = "proto3"; import "s.proto";\n'
+            "    |                    ^\n"
+            "Error: cannot listen on nowhere: expected HOST:PORT, [IPV6]:PORT or unix:PATH\n",
+        ),
         (
             ["wrong.py"],
             1,
@@ -330,6 +358,12 @@ def test_mistakes_of_the_user_have_no_stack_trace(
     write("s.proto", PROTO, NAME="s")
     write("own.py", PLUGIN, SOURCES="'s.proto'")
     write("bare.py", PLUGIN, SOURCES="")
+    write("empty.py", "from dynserve import App\napp = App()\n")
+    write("bad.py", "from dynserve import App\napp = App('bad.proto')\n")
+    write("bad.proto", 'syntax = "proto3"; message M { Missing m = 1; }')
+    write("lower.py", "from dynserve import app\n")
+    write("warned.py", "from dynserve import App\napp = App('warned.proto')\n")
+    write("warned.proto", 'syntax = "proto3"; import "s.proto";')
     write("other.proto", PROTO.replace("Items", "Other").replace("Get", "Put"), NAME="s")
     write("wrong.py", PLUGIN, SOURCES="'other.proto'")
     assert invoke(["run", *words]) == code
