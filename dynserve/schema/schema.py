@@ -165,8 +165,10 @@ class Schema:
             raise SymbolError("method", path, (f"{service}/{other}" for other in methods))
         return methods[name]
 
-    def message(self, name: str) -> type[Message]:
+    def message(self, name: str) -> type[Any]:
         """The class of a message type by its full name; the same class every time.
+
+        Typed as ``Any``: no checker can know the fields of what is compiled at run time.
 
         Raises:
             SymbolError: there is no such message type.
