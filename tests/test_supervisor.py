@@ -27,6 +27,12 @@ SOON = [
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+# The path is decoded in the loop that accepts calls since some version between these two; 1.81 logs
+# it and goes on.
+ENDS_ITSELF = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 85)
+ends_itself = pytest.mark.skipif(
+    not ENDS_ITSELF, reason=f"grpcio {grpc.__version__} is not ended by a path that is not UTF-8"
+)
 CAUSE = "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"
 
 
@@ -111,9 +117,11 @@ def test_a_path_that_is_not_utf8_ends_no_server(
             assert call(address) == b"\x08\x01"
         assert server.addresses == (address,)
     told = [r.getMessage() for r in caplog.records if r.name == "dynserve.server"]
-    assert told == [f"gRPC's server ended by itself: {CAUSE}; another takes its place"] * 3
+    ended = f"gRPC's server ended by itself: {CAUSE}; another takes its place"
+    assert told == ([ended] * 3 if ENDS_ITSELF else [])
 
 
+@ends_itself
 def test_calls_under_way_go_on() -> None:
     """A stream is not cut off by what another peer sent; new calls are served beside it."""
     app = app_with(chat, Kind.STREAM_STREAM)
@@ -133,6 +141,7 @@ def test_calls_under_way_go_on() -> None:
             assert list(answers) == [b"\x08\x02"]
 
 
+@ends_itself
 def test_stopping_ends_the_calls_of_earlier_servers() -> None:
     """A stream that outlived its server is cancelled by the stop as any other."""
     requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -156,6 +165,7 @@ def test_stopping_ends_the_calls_of_earlier_servers() -> None:
     assert code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
+@ends_itself
 def test_too_often_is_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,6 +197,7 @@ def test_too_often_is_the_end(
     ]
 
 
+@ends_itself
 def test_an_address_that_was_taken_meanwhile_is_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +232,7 @@ def unary(request):
 """
 
 
+@ends_itself
 def test_run_ends_with_an_error(tmp_path: Path) -> None:
     """A process that can serve no more does not stay; its last line says why, its code is 1."""
     (tmp_path / "plugin.py").write_text(PLUGIN)

@@ -44,7 +44,7 @@ class _Group(click.Group):
             raise click.UsageError(problem, ctx) from None
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["--help", "-h"]})
 @click.version_option(package_name="dynserve", message="dynserve %(version)s")
 def cli() -> None:
     """Serve any .proto from Python, with no generated code."""

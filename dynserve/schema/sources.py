@@ -232,6 +232,8 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
     from importlib import metadata  # slow to import, seldom needed
 
     try:
+        if not name:  # Python 3.10 would take it for any
+            raise metadata.PackageNotFoundError(name)
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise SourceError(
