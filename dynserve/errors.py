@@ -17,6 +17,7 @@ __all__ = [
     "DescriptorError",
     "Diagnostic",
     "DynserveError",
+    "EngineError",
     "MessageError",
     "PluginError",
     "SourceError",
@@ -91,6 +92,18 @@ class TargetError(DynserveError):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.problem}"
+
+
+class EngineError(DynserveError):
+    """The engine that was asked for does not work here."""
+
+    def __init__(self, engine: str, problem: str) -> None:
+        super().__init__(engine, problem)
+        self.engine = engine
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"engine {self.engine!r}: {self.problem}; engine='aio' needs public parts only"
 
 
 class PluginError(DynserveError):

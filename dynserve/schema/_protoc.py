@@ -1,7 +1,8 @@
 """The child process that runs protoc: a script, never imported.
 
 It is started as ``python -I -S _protoc.py`` with the folder of the laid-out sources as working
-directory and a job as JSON on standard input, so nothing that a user named is ever an argument.
+directory and a job as JSON on standard input, so nothing that a user named is ever an argument. The
+set is written to the job's ``output``, only if all files compile.
 protoc is in grpcio-tools' extension module, which writes its diagnostics to descriptor 2 directly.
 
 protoc stops at the first file of its arguments that has errors, so after a failure each file is
@@ -12,6 +13,7 @@ It exits with protoc's code, which is 0 or 1, or with 70 where protoc could not 
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -23,10 +25,13 @@ def limit(job: dict) -> None:  # type: ignore[type-arg]
         import resource
     except ImportError:  # not a POSIX system
         return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # macOS takes no address space below what is mapped already, which there is hundreds of GiB
+    memory = resource.RLIM_INFINITY if sys.platform == "darwin" else math.ceil(job["memory"])
     for kind, amount in (
-        (resource.RLIMIT_AS, job["memory"]),
-        (resource.RLIMIT_CPU, job["seconds"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, math.ceil(job["seconds"])),
+        (resource.RLIMIT_FSIZE, job["written"]),
     ):
         hard = resource.getrlimit(kind)[1]
         if hard == resource.RLIM_INFINITY or amount < hard:
@@ -40,15 +45,16 @@ def main() -> int:
     limit(job)
     from grpc_tools import _protoc_compiler
 
-    def run(files: list) -> int:  # type: ignore[type-arg]
+    def run(files: list, output: str) -> int:  # type: ignore[type-arg]
         # './' in front: no file name can be an option or a response file
-        words = ["protoc", "-I.", *job["flags"], *("./" + name for name in files)]
-        return int(_protoc_compiler.run_main([os.fsencode(word) for word in words]))
+        names = ["./" + name for name in files]
+        words = ["protoc", "-I.", "--descriptor_set_out=" + output, *job["flags"], *names]
+        return int(_protoc_compiler.run_main([word.encode() for word in words]))
 
-    failed = run(job["files"])
+    failed = run(job["files"], job["output"])
     if failed and len(job["files"]) > 1:
         for name in job["files"]:
-            run([name])
+            run([name], os.devnull)
             if os.fstat(2).st_size > job["enough"] or time.monotonic() > until:
                 break
     return failed

@@ -1,8 +1,10 @@
 """Compiled descriptor sets on disk, by the content that they were compiled from.
 
-An entry is a header, a checksum and the set, in a file named after the key. It is written beside
-its place and moved there in one step, so processes may share the folder; one that does not check
-out is as good as absent. A cache that cannot be used costs time, never an error.
+An entry is a header, a checksum over key and set, and the set, in a file named after the key. It is
+written beside its place and moved there in one step, so processes may share the folder; one that
+does not check out is as good as absent, and so is one that another user could have written: what it
+says would be served, and cutting it short under a mapping would end this process. A cache that
+cannot be used costs time, never an error.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import hashlib
 import logging
 import mmap
 import os
+import stat
 import sys
+import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,9 +24,11 @@ from pathlib import Path
 __all__ = ["Cache", "default_folder"]
 
 _log = logging.getLogger(__name__)
-_MAGIC = b"dynserve set 1\n\0"  # 16 bytes; another layout gets another number
+_MAGIC = b"dynserve set 2\n\0"  # 16 bytes; another layout gets another number
 _CHECK = 4
-_MAX_ENTRIES = 256
+_MAX_ENTRIES, _MAX_BYTES = 256, 1 << 30
+_NEW = ".new-"  # of a file that is being written
+_MAX_AGE = 24 * 60 * 60  # seconds after which such a file is one of a process that was killed
 
 
 def default_folder() -> Path | None:
@@ -43,7 +49,9 @@ def _default_folder() -> Path:
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        named = os.environ.get("XDG_CACHE_HOME") or ""
+        # the XDG base directory specification: a relative path is to be ignored
+        base = named if os.path.isabs(named) else Path.home() / ".cache"
     return Path(base) / "dynserve"
 
 
@@ -66,7 +74,10 @@ class Cache:
         """The set stored under ``key``, mapped into memory, or None."""
         path = self._path(key)
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_open) as file:
+                if not _is_own(os.fstat(file.fileno())):
+                    _log.warning("cache entry %s is not used: others may have written it", path)
+                    return None
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except FileNotFoundError:
             return None
@@ -76,7 +87,7 @@ class Cache:
         with contextlib.suppress(OSError):
             os.utime(path)  # the entries used last are the ones kept
         data = mapped[len(_MAGIC) + _CHECK :]
-        header = _MAGIC + zlib.crc32(data).to_bytes(_CHECK, "big")
+        header = _header(key, data)
         if mapped[: len(header)] != header:
             _log.warning("cache entry %s is damaged and will be replaced", path)
             return None
@@ -89,10 +100,10 @@ class Cache:
         path = self._path(key)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=_NEW)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(_MAGIC + zlib.crc32(data).to_bytes(_CHECK, "big"))
+                    file.write(_header(key, data))
                     file.write(data)
                 os.replace(temporary, path)
             except BaseException:
@@ -106,6 +117,34 @@ class Cache:
         return self.folder / f"{key}.binpb"
 
     def _prune(self) -> None:
-        entries = sorted(self.folder.glob("*.binpb"), key=lambda path: path.stat().st_mtime)
-        for path in entries[:-_MAX_ENTRIES]:
-            path.unlink(missing_ok=True)
+        """Remove the entries used longest ago until few enough are left, and what was cut off."""
+        entries: list[tuple[float, int, str]] = []
+        with os.scandir(self.folder) as found:
+            for entry in found:
+                with contextlib.suppress(FileNotFoundError):  # another process prunes too
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.name.endswith(".binpb"):
+                        entries.append((status.st_mtime, status.st_size, entry.path))
+                    elif entry.name.startswith(_NEW) and status.st_mtime < time.time() - _MAX_AGE:
+                        os.unlink(entry.path)
+        size = 0
+        for count, (_, taken, path) in enumerate(sorted(entries, reverse=True)):
+            size += taken
+            if count and (count >= _MAX_ENTRIES or size > _MAX_BYTES):
+                Path(path).unlink(missing_ok=True)
+
+
+def _header(key: str, data: bytes | memoryview) -> bytes:
+    return _MAGIC + zlib.crc32(data, zlib.crc32(key.encode())).to_bytes(_CHECK, "big")
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would block for ever
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether only this user, or root, can have written the file."""
+    if not hasattr(os, "geteuid"):  # not a POSIX system: the folder is in the user's own
+        return True
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return not writable and status.st_uid in (os.geteuid(), 0)

@@ -22,16 +22,22 @@ __all__ = ["join", "message_class", "parse_file"]
 @functools.cache
 def message_class(name: str) -> Any:
     """The class of a message of descriptor.proto: ``"MethodOptions"``."""
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"google.protobuf.{name}"))
+    return _classes()[f"google.protobuf.{name}"]
 
 
 @functools.cache
-def _pool() -> descriptor_pool.DescriptorPool:
+def _classes() -> dict[str, Any]:
+    """All of them: see ``LazyPool`` for why somebody has to hold them."""
     from google.protobuf import descriptor_pb2  # not when dynserve is imported
 
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(descriptor_pb2.DESCRIPTOR.serialized_pb)
-    return pool
+    file: Any = pool.AddSerializedFile(descriptor_pb2.DESCRIPTOR.serialized_pb)
+    todo, classes = list(file.message_types_by_name.values()), {}
+    while todo:
+        message = todo.pop()
+        classes[message.full_name] = message_factory.GetMessageClass(message)
+        todo += message.nested_types
+    return classes
 
 
 def parse_file(data: bytes) -> FileDescriptorProto:

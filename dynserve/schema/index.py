@@ -8,6 +8,7 @@ before a file is parsed for its names or built.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Index"]
 
 # Field numbers of google/protobuf/descriptor.proto.
-_SET_FILE, _IMPORT, _FILE_SOURCE_INFO, _OPTION_IMPORT = 1, 3, 9, 15
+_SET_FILE, _FILE_SOURCE_INFO, _OPTION_IMPORT = 1, 9, 15
 # Every protobuf release has its own descriptor.proto, and every set carries the one it was made
 # with. They only ever grow and what reads them here needs no part of them, so the first will do.
 _WELL_KNOWN = "google/protobuf/"
@@ -47,6 +48,7 @@ class Index:
     def __init__(self) -> None:
         self.services: dict[str, str] = {}  # full name → file
         self._files: dict[str, bytes | memoryview] = {}
+        self._dependencies: dict[str, list[str]] = {}
         self._symbols: dict[str, str] = {}  # top-level full name → file
         self._extensions: dict[str, dict[int, Extension]] = {}  # extendee → number → where
 
@@ -79,8 +81,8 @@ class Index:
     def missing(self) -> dict[str, list[str]]:
         """Files that are imported but not there, each with those that import it."""
         missing: dict[str, list[str]] = {}
-        for name in self._files:
-            for dependency in self.dependencies(name):
+        for name, dependencies in self._dependencies.items():
+            for dependency in dependencies:
                 if dependency not in self._files:
                     missing.setdefault(dependency, []).append(name)
         return missing
@@ -104,11 +106,12 @@ class Index:
 
     def dependencies(self, file: str) -> list[str]:
         """What the file imports, ``import option`` not included."""
-        return _names(self._files[file], _IMPORT)
+        return self._dependencies[file]
 
     def option_dependencies(self, file: str) -> list[str]:
         """What the file imports with edition 2024's ``import option``."""
-        return _names(self._files[file], _OPTION_IMPORT)
+        fields = _fields(memoryview(self._files[file]))
+        return [str(v, "utf-8") for n, v in fields if n == _OPTION_IMPORT and v is not None]
 
     def file_of(self, symbol: str) -> str | None:
         """The file that could define the symbol: it defines its outermost part."""
@@ -142,6 +145,7 @@ class Index:
             if other != file.name:
                 raise _ConflictError(f"{symbol!r} is defined in {other!r} and in {file.name!r}")
         self._files[file.name] = data
+        self._dependencies[file.name] = [sys.intern(name) for name in file.dependency]
         prefix = f"{file.package}." if file.package else ""
         for service in file.service:
             self.services[prefix + service.name] = file.name
@@ -175,11 +179,6 @@ def _top_level(file: FileDescriptorProto) -> Iterator[str]:
     for enum in file.enum_type:  # values are siblings of their enum, as in C++
         for value in enum.value:
             yield prefix + value.name
-
-
-def _names(data: bytes | memoryview, wanted: int) -> list[str]:
-    fields = _fields(memoryview(data))
-    return [str(v, "utf-8") for number, v in fields if number == wanted and v is not None]
 
 
 def _without_source_info(data: memoryview) -> bytes:

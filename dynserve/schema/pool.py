@@ -39,7 +39,7 @@ class LazyPool:
         self._pool = descriptor_pool.DescriptorPool()
         self._lock = threading.RLock()
         self._built: set[str] = set()
-        self._extended: set[str] = set()  # message types whose extensions are built
+        self._classes: dict[str, type[Message]] = {}  # of all that a type asked for can hold
 
     def FindMessageTypeByName(self, full_name: str) -> Descriptor:
         """The descriptor of the message type; KeyError where there is none.
@@ -48,7 +48,7 @@ class LazyPool:
         """
         self._need(full_name)
         descriptor = self._pool.FindMessageTypeByName(full_name)
-        self._build_extensions(descriptor)
+        self._make_ready(descriptor)
         return descriptor
 
     def FindExtensionByName(self, full_name: str) -> FieldDescriptor:
@@ -68,8 +68,8 @@ class LazyPool:
 
     def message_class(self, descriptor: Descriptor) -> type[Message]:
         """The class of a message type, ready to parse: extensions of all it can hold are built."""
-        self._build_extensions(descriptor)
-        return _class_of(descriptor)
+        self._make_ready(descriptor)
+        return self._classes[descriptor.full_name]
 
     def _need(self, symbol: str) -> None:
         file = self._index.file_of(symbol)
@@ -111,28 +111,32 @@ class LazyPool:
                 todo += [(other, False) for other in reversed(self._index.dependencies(file))]
         return list(ordered)
 
-    def _build_extensions(self, descriptor: Descriptor) -> None:
-        """Build the extensions of this type and of all types that it can hold.
+    def _make_ready(self, descriptor: Descriptor) -> None:
+        """Build the extensions of this type and of all types that it can hold, and their classes.
 
         A message is parsed with the extensions that its pool has at that moment; one that comes
-        later would find its data among the unknown fields.
+        later would find its data among the unknown fields. A class that nobody holds is garbage to
+        Python while protobuf still finds it by its address, and gives it to a thread that asks in
+        the middle of the collection: it crashes. So every class holds all the others, for as long
+        as one of them is in use, the schema or no schema.
         """
-        if descriptor.full_name in self._extended:
+        if descriptor.full_name in self._classes:
             return
         with self._lock:
             todo: deque[Any] = deque([descriptor])
-            seen: set[str] = set()
+            made: dict[str, Any] = {}
             while todo:
                 message = todo.popleft()
-                if message.full_name in self._extended or message.full_name in seen:
+                if message.full_name in self._classes or message.full_name in made:
                     continue
-                seen.add(message.full_name)
+                made[message.full_name] = _class_of(message)
+                made[message.full_name]._dynserve_classes = self._classes
                 todo += [field.message_type for field in message.fields if field.message_type]
                 for extension in list(self._index.extensions(message.full_name).values()):
                     field = self.FindExtensionByName(extension.name)
                     if field.message_type:
                         todo.append(field.message_type)
-            self._extended |= seen
+            self._classes.update(made)
 
 
 def _class_of(descriptor: Any) -> type[Message]:

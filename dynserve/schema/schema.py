@@ -314,7 +314,7 @@ class Schema:
         def parse() -> Message:
             # As it stands in the file every custom option is an unknown field; this schema's own
             # class of the options, if it has one, knows its extensions.
-            known = self.index.file_of(kind.full_name) is not None
+            known = self.has_message(kind.full_name)
             own = self.message(kind.full_name) if known else message_class(kind.name)
             try:
                 return cast("Message", own.FromString(data))

@@ -16,6 +16,8 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import reprlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -30,12 +32,19 @@ from .descriptors import join
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
-__all__ = ["Collection", "DescriptorSet", "ProtoSource", "Source", "collect"]
+__all__ = ["Collection", "DescriptorSet", "ProtoSource", "Source", "collect", "read"]
 
 Source: TypeAlias = Union[str, "os.PathLike[str]", bytes, Message, ModuleType]
 
 SET_SUFFIXES = (".binpb", ".pb", ".protoset", ".desc", ".bin")
-_MAX_INFLATED = 1 << 30  # bytes; what a gzipped descriptor set may grow to
+_MAX_SIZE = 1 << 30  # bytes of one file, and what a gzipped descriptor set may grow to
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
 
 
 class ProtoSource(NamedTuple):
@@ -94,6 +103,8 @@ def _one(
     source: Source, search: Sequence[Path], count: int
 ) -> Iterable[ProtoSource | DescriptorSet]:
     match source:
+        case "":
+            raise SourceError("''", "an empty text is no source; the working directory is '.'")
         case bytes():
             return [DescriptorSet("descriptor set", _inflate("descriptor set", source))]
         case str() if _is_text(source):
@@ -107,9 +118,10 @@ def _one(
             return [DescriptorSet("FileDescriptorSet", source.SerializeToString())]
         case ModuleType() if hasattr(source, "DESCRIPTOR"):
             return [_module(source)]
+    kind = type(source).__name__
     raise SourceError(
-        repr(source),
-        f"a {type(source).__name__} cannot be loaded; give a path, 'package:NAME/PATH', the text"
+        reprlib.repr(source) or kind,  # an empty message has no text
+        f"an object of type {kind} cannot be loaded; give a path, 'package:NAME/PATH', the text"
         " of a .proto file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
     )
 
@@ -156,7 +168,8 @@ def _folder(folder: Path, label: str) -> list[ProtoSource]:
         Path(parent) / name
         for parent, folders, names in os.walk(folder)
         for name in names
-        if name.endswith(".proto") and not _prune(folders)
+        # hidden files are an editor's locks and a file manager's notes
+        if not _prune(folders) and name.endswith(".proto") and not name.startswith(".")
     ]
     if not files:
         raise SourceError(label, "the folder has no .proto file in it")
@@ -174,12 +187,27 @@ def _file(path: Path, root: Path | None) -> ProtoSource | DescriptorSet:
     if name.endswith(".proto"):
         return ProtoSource(path, root)
     if name.endswith(SET_SUFFIXES):
-        try:
-            return DescriptorSet(str(path), _inflate(str(path), path.read_bytes()))
-        except OSError as error:
-            raise SourceError(str(path), f"cannot be read: {error.strerror}") from error
+        return DescriptorSet(str(path), _inflate(str(path), read(path)))
     known = ", ".join((".proto", *SET_SUFFIXES))
     raise SourceError(str(path), f"not a schema source by its name; expected one of {known}")
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file; anything else could block for ever, or never end.
+
+    Raises:
+        SourceError: it is none, is too large or cannot be read.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+            raise SourceError(str(path), f"cannot be read: {kind}, not a regular file")
+        if status.st_size > _MAX_SIZE:
+            raise SourceError(str(path), f"is larger than {_MAX_SIZE >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(str(path), f"cannot be read: {error.strerror}") from error
 
 
 def _inflate(label: str, data: bytes) -> bytes:
@@ -189,11 +217,11 @@ def _inflate(label: str, data: bytes) -> bytes:
 
     inflater = zlib.decompressobj(wbits=31)
     try:
-        inflated = inflater.decompress(data, _MAX_INFLATED)
+        inflated = inflater.decompress(data, _MAX_SIZE)
     except zlib.error as error:
         raise DescriptorError(label, f"damaged gzip data: {error}") from error
     if inflater.unconsumed_tail:
-        raise DescriptorError(label, f"inflates to more than {_MAX_INFLATED >> 20} MiB")
+        raise DescriptorError(label, f"inflates to more than {_MAX_SIZE >> 20} MiB")
     if not inflater.eof:
         raise DescriptorError(label, "damaged gzip data: the end is missing")
     return inflated
@@ -201,6 +229,10 @@ def _inflate(label: str, data: bytes) -> bytes:
 
 def _in_package(source: str) -> Iterable[ProtoSource | DescriptorSet]:
     name, _, rest = source.removeprefix("package:").partition("/")
+    if not name:
+        raise SourceError(source, "no package is named; write package:NAME/PATH")
+    if os.path.isabs(rest) or ".." in Path(rest).parts:
+        raise SourceError(source, f"{rest!r} is not a path inside the package")
     folders = _package_folders(name)
     if not folders:
         return _in_distribution(source, name, rest)
@@ -210,7 +242,9 @@ def _in_package(source: str) -> Iterable[ProtoSource | DescriptorSet]:
             return _folder(path, source)
         if os.path.isfile(path):
             return [_file(path, None)]
-    raise SourceError(source, f"package {name!r} has no {rest!r} (looked in {folders[0]})")
+    lacks = f"has no {rest!r}" if rest else "is not a folder"
+    places = ", ".join(map(str, folders))
+    raise SourceError(source, f"package {name!r} {lacks} (looked in {places})")
 
 
 def _package_folders(name: str) -> list[Path]:
@@ -232,8 +266,6 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
     from importlib import metadata  # slow to import, seldom needed
 
     try:
-        if not name:  # Python 3.10 would take it for any
-            raise metadata.PackageNotFoundError(name)
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise SourceError(
@@ -246,10 +278,12 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
     names = sorted(
         file.as_posix()
         for file in distribution.files or ()
-        if file.suffix == ".proto" and file.as_posix().startswith(below)
+        # what was installed outside the root ('../../bin/x') has no name below it
+        if file.suffix == ".proto" and file.as_posix().startswith(below) and ".." not in file.parts
     )
     if not names:
-        raise SourceError(source, f"{name!r} has no .proto file in {rest!r} (looked in {root})")
+        where = f" in {rest!r}" if rest else ""
+        raise SourceError(source, f"{name!r} has no .proto file{where} (looked in {root})")
     return [ProtoSource(root / file, root) for file in names]
 
 

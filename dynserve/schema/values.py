@@ -8,22 +8,26 @@ What becomes a message, at the top and in every message field:
     ``timedelta`` or JSON text for Duration, a scalar for a wrapper, a mapping for Struct, a list
     for ListValue, JSON-like data for Value, a message or ``{"@type": …}`` for Any, names for
     FieldMask, None for Empty.
-An enum is given by number or name. What does not fit is a :class:`MessageError` with the field's
-path. A converter is made once for each message type; the path of a value costs nothing until
-there is an error.
+An enum is given by number or name, bytes as anything that has a buffer, a repeated field as any
+iterable. What does not fit is a :class:`MessageError` with the field's path.
+
+A plan is made once for each message type. Nested values become the arguments of one constructor
+call: protobuf copies a message that it is given by serialising and parsing it, once a level. The
+path of a value costs nothing until there is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from dynserve.errors import MessageError, did_you_mean
 
+from .refusal import cut, problem_of, refusal, shown, step_to, type_name
 from .well_known import special_for
 
 if TYPE_CHECKING:
@@ -31,15 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Converter"]
 
-_SCALARS = {
-    1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 6: "fixed64", 7: "fixed32",
-    8: "bool", 9: "string", 12: "bytes", 13: "uint32", 15: "sfixed32", 16: "sfixed64",
-    17: "sint32", 18: "sint64",
-}  # fmt: skip
-_ENUM = 14  # FieldDescriptor.TYPE_ENUM
-_MAX_SHOWN = 60
+_BYTES = 12  # FieldDescriptor.TYPE_BYTES
 # What protobuf raises for a value it does not take; OverflowError: an int too large for a float.
 _REFUSED = (TypeError, ValueError, OverflowError)
+_TOO_DEEP = "the value is nested too deeply"
+
+_NO_LIST = (str, bytes, bytearray, Mapping, Message)  # though they can be iterated
 
 Convert = Callable[[Any], Any]
 
@@ -49,7 +50,7 @@ class Converter:
 
     def __init__(self, pool: LazyPool) -> None:
         self._pool = pool
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[Descriptor, Plan] = {}
 
     def convert(self, value: object, message: type[Message]) -> Message:
         """``value`` as a message of the class ``message``; one of that class is returned as it is.
@@ -61,11 +62,25 @@ class Converter:
             return value
         descriptor = message.DESCRIPTOR
         try:
+            if descriptor not in self._plans:
+                self._check_own(descriptor)
             return self.plan(descriptor).convert(value)
         except MessageError as error:
             raise error.under(descriptor.full_name) from error.__cause__
-        except RecursionError as error:
-            raise MessageError(descriptor.full_name, "the value is nested too deeply") from error
+        except (RecursionError, DecodeError) as error:  # DecodeError: a message in it is too deep
+            raise MessageError(descriptor.full_name, _TOO_DEEP) from error
+
+    def _check_own(self, descriptor: Descriptor) -> None:
+        """A class of another pool would make messages that no field of this one takes."""
+        name = descriptor.full_name
+        try:
+            own = self._pool.FindMessageTypeByName(name)
+        except KeyError:
+            raise MessageError("", "is not a type of this schema") from None
+        if own is not descriptor:
+            raise MessageError(
+                "", f"the class is of another schema; use this one's, schema.message({name!r})"
+            )
 
     def from_json(self, text: str | bytes, message: type[Message]) -> Message:
         """A message from its JSON form.
@@ -104,10 +119,10 @@ class Converter:
 
     def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""
-        plan = self._plans.get(descriptor.full_name)
+        plan = self._plans.get(descriptor)
         if plan is None:
             plan = Plan(self, descriptor, self._pool.message_class(descriptor))
-            plan = self._plans.setdefault(descriptor.full_name, plan)
+            plan = self._plans.setdefault(descriptor, plan)
         return plan
 
     def parse_dict(self, value: Any, message: type[Message]) -> Message:
@@ -143,20 +158,30 @@ class Plan:
         }
 
     def convert(self, value: object) -> Message:
+        """The value as a message."""
+        made = self.prepare(value)
+        return made if isinstance(made, Message) else self._build(made)
+
+    def prepare(self, value: object) -> Message | dict[str, Any]:
+        """The value as a message, or as the arguments that the constructor makes one of."""
         if type(value) is self._message:
             return value
+        if type(value) is dict and self._special is None:  # the quick way of what follows
+            return self._arguments(value)
         if isinstance(value, Message) and value.DESCRIPTOR.full_name == self._name:
             return self._translate(value)
         if self._special is not None:
             made = self._special(self, value)
             if made is not None:
                 return made
-        if isinstance(value, Mapping):
-            return self._from_mapping(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if not isinstance(value, Mapping):
+            if not dataclasses.is_dataclass(value) or isinstance(value, type):
+                raise refusal(value, self._name)
             names = [field.name for field in dataclasses.fields(value)]
-            return self._from_mapping({name: getattr(value, name) for name in names})
-        raise MessageError("", f"got {_shown(value)}, expected {self._name}")
+            value = {name: getattr(value, name) for name in names}
+        given = self._arguments(value)
+        # As an argument for a well-known type protobuf takes a dict for other than its fields.
+        return given if self._special is None else self._build(given)
 
     def _translate(self, value: Message) -> Message:
         try:
@@ -165,7 +190,7 @@ class Plan:
             problem = f"got a {self._name} of another schema, which does not fit this one"
             raise MessageError("", problem) from error
 
-    def _from_mapping(self, value: Mapping[Any, Any]) -> Message:
+    def _arguments(self, value: Mapping[Any, Any]) -> dict[str, Any]:
         fields = self._fields
         if fields is None:
             fields = self._fields = self._prepare()
@@ -188,10 +213,14 @@ class Plan:
                     raise error.under(f".{name}") from error.__cause__
         if self._oneofs and len(given) > 1:
             self._check_oneofs(given)
+        return given
+
+    def _build(self, given: dict[str, Any]) -> Message:
         try:
             return self._message(**given)
         except _REFUSED as error:
-            self._blame(given, error)
+            path, problem = self._fault(given) or ("", str(error))
+            raise MessageError(path, problem) from error
 
     def _prepare(self) -> dict[str, tuple[str, Convert | None]]:
         fields: dict[str, tuple[str, Convert | None]] = {}
@@ -204,7 +233,7 @@ class Plan:
     def _unknown(self, key: object) -> NoReturn:
         names = [field.name for field in self._message.DESCRIPTOR.fields]
         near = did_you_mean(key, names) if isinstance(key, str) else ""
-        raise MessageError("", f"no field {key!r} in {self._name}{near}") from None
+        raise MessageError("", f"no field {cut(key)} in {self._name}{near}") from None
 
     def _check_oneofs(self, given: Mapping[str, Any]) -> None:
         chosen: dict[str, str] = {}
@@ -216,13 +245,13 @@ class Plan:
                     f"{chosen[oneof]!r} and {name!r} are both set, but oneof {oneof!r} holds one",
                 )
 
-    def _blame(self, given: Mapping[str, Any], error: Exception) -> NoReturn:
-        """Find the value that protobuf did not take."""
+    def _fault(self, given: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The path to the value that protobuf did not take, and what is wrong with it."""
         for name, value in given.items():
             if self._refuses(name, value):
                 step, problem = self._narrow(self._message.DESCRIPTOR.fields_by_name[name], value)
-                raise MessageError(f".{name}{step}", problem) from error
-        raise MessageError("", str(error)) from error
+                return f".{name}{step}", problem
+        return None
 
     def _refuses(self, name: str, value: Any) -> bool:
         try:
@@ -232,24 +261,36 @@ class Plan:
         return False
 
     def _narrow(self, field: FieldDescriptor, value: Any) -> tuple[str, str]:
-        """The step to what protobuf did not take within a field, and what is wrong with it."""
+        """The same within the value of one field."""
         if _is_map(field):
             entry = self._owner.plan(cast("Descriptor", field.message_type))
+            fields = entry._message.DESCRIPTOR.fields_by_name
             for key, item in value.items():
-                for part, culprit in (("key", key), ("value", item)):
-                    if culprit is None or entry._refuses(part, culprit):
-                        problem = _problem(entry._message.DESCRIPTOR.fields_by_name[part], culprit)
-                        return f"[{key!r}]", problem + (" as key" if part == "key" else "")
+                if key is None or entry._refuses("key", key):
+                    return step_to(key), f"{problem_of(fields['key'], key)} as key"
+                if item is None or entry._refuses("value", item):
+                    step, problem = entry._narrow_one(fields["value"], item)
+                    return step_to(key) + step, problem
         elif field.is_repeated:
             for position, item in enumerate(value):
                 if self._refuses(field.name, [item]):
-                    return f"[{position}]", _problem(field, item)
-        return "", _problem(field, value)
+                    step, problem = self._narrow_one(field, item)
+                    return f"[{position}]{step}", problem
+        else:
+            return self._narrow_one(field, value)
+        return "", problem_of(field, value)
+
+    def _narrow_one(self, field: FieldDescriptor, value: Any) -> tuple[str, str]:
+        if field.message_type is not None and isinstance(value, dict):  # arguments
+            found = self._owner.plan(field.message_type)._fault(value)
+            if found is not None:
+                return found
+        return "", problem_of(field, value)
 
     def within(self, field: str, value: Any) -> Message:
         """The message with one field set, of which an error's path says nothing."""
         try:
-            return self._from_mapping({field: value})
+            return self._build(self._arguments({field: value}))
         except MessageError as error:
             path = error.path.removeprefix(f".{field}")
             raise MessageError(path, error.problem) from error.__cause__
@@ -264,8 +305,12 @@ class Plan:
         try:
             getattr(made, parse)(value)
         except _REFUSED as error:
-            raise MessageError("", f"got {_shown(value)}: {error}") from error
+            raise MessageError("", f"got {shown(value)}: {error}") from error
         return made
+
+    def of(self, descriptor: Descriptor) -> Plan:
+        """The conversion to another type of the same schema."""
+        return self._owner.plan(descriptor)
 
     def packed(self, value: Message) -> Message:
         """An ``Any`` with the message in it."""
@@ -281,7 +326,7 @@ class Plan:
         try:
             return self._owner.parse_dict(value, self._message)
         except Exception as error:  # json_format lets AttributeError and more through here
-            raise MessageError("", f"got {_shown(value)}: {error}") from error
+            raise MessageError("", f"got {shown(value)}: {error}") from error
 
 
 def _is_map(field: FieldDescriptor) -> bool:
@@ -296,33 +341,43 @@ def _converter_of(owner: Converter, field: FieldDescriptor) -> Convert | None:
             value = field.message_type.fields_by_name["value"]
             return _mapping(_converter_of(owner, value))
         one = _Later(owner, field.message_type)
-    return _sequence(one, _type_name(field)) if field.is_repeated else one
+    elif field.type == _BYTES:
+        one = _as_bytes
+    return _sequence(one, type_name(field)) if field.is_repeated else one
+
+
+def _as_bytes(value: Any) -> Any:
+    return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
 
 
 class _Later:
     """A nested message's plan, made when the first value comes: types may be recursive."""
 
-    __slots__ = ("_convert", "_descriptor", "_owner")
+    __slots__ = ("_descriptor", "_owner", "_prepare")
 
     def __init__(self, owner: Converter, descriptor: Descriptor) -> None:
         self._owner = owner
         self._descriptor = descriptor
-        self._convert: Convert | None = None
+        self._prepare: Convert | None = None
 
     def __call__(self, value: Any) -> Any:
-        if self._convert is None:
-            self._convert = self._owner.plan(self._descriptor).convert
-        return self._convert(value)
+        if self._prepare is None:
+            self._prepare = self._owner.plan(self._descriptor).prepare
+        return self._prepare(value)
 
 
 def _sequence(one: Convert | None, expected: str) -> Convert:
     def convert(values: Any) -> list[Any]:
-        if isinstance(values, (str, bytes, Mapping, Message)) or not isinstance(values, Iterable):
-            raise MessageError("", f"got {_shown(values)}, expected a list of {expected}")
+        try:
+            iterator = None if isinstance(values, _NO_LIST) else iter(values)
+        except TypeError:
+            iterator = None
+        if iterator is None:
+            raise refusal(values, f"a list of {expected}")
         if one is None:
-            return list(values)
+            return list(iterator)
         made = []
-        for position, value in enumerate(values):
+        for position, value in enumerate(iterator):
             try:
                 made.append(one(value))
             except MessageError as error:
@@ -335,7 +390,7 @@ def _sequence(one: Convert | None, expected: str) -> Convert:
 def _mapping(one: Convert | None) -> Convert:
     def convert(values: Any) -> dict[Any, Any]:
         if not isinstance(values, Mapping):
-            raise MessageError("", f"got {_shown(values)}, expected a mapping")
+            raise refusal(values, "a mapping")
         if one is None:
             return dict(values)
         made = {}
@@ -343,37 +398,7 @@ def _mapping(one: Convert | None) -> Convert:
             try:
                 made[key] = one(value)
             except MessageError as error:
-                raise error.under(f"[{key!r}]") from error.__cause__
+                raise error.under(step_to(key)) from error.__cause__
         return made
 
     return convert
-
-
-def _problem(field: FieldDescriptor, value: Any) -> str:
-    expected = _SCALARS.get(field.type, "")
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and ("int" in expected or "fixed" in expected)
-    ):
-        return f"got {value}, which is out of range for {expected}"
-    return f"got {_shown(value)}, expected {_type_name(field)}"
-
-
-def _type_name(field: FieldDescriptor) -> str:
-    if field.message_type is not None:
-        return field.message_type.full_name
-    if field.type == _ENUM and field.enum_type is not None:
-        names = ", ".join(list(field.enum_type.values_by_name)[:8])
-        return f"a value of enum {field.enum_type.full_name} ({names})"
-    return _SCALARS[field.type]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Message):
-        return f"message {value.DESCRIPTOR.full_name}"
-    if value is None:
-        return "None"
-    text = repr(value)
-    text = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
-    return f"{text} ({type(value).__name__})"

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from google.protobuf.message import Message
+
+from dynserve.errors import MessageError
+
+from .refusal import refusal, step_to
 
 if TYPE_CHECKING:
     from .values import Plan
@@ -46,34 +50,85 @@ def _field_mask(plan: Plan, value: Any) -> Message | None:
 
 
 def _struct(plan: Plan, value: Any) -> Message | None:
-    return plan.within("fields", value) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        return None
+    made: Any = plan.empty()
+    _fill_fields(plan, made, value)
+    return cast("Message", made)
 
 
 def _list_value(plan: Plan, value: Any) -> Message | None:
-    return plan.within("values", value) if isinstance(value, (list, tuple)) else None
+    if not isinstance(value, (list, tuple)):
+        return None
+    made: Any = plan.empty()
+    _fill_values(plan, made, value)
+    return cast("Message", made)
 
 
 def _value(plan: Plan, value: Any) -> Message | None:
+    made = plan.empty()
+    return made if _fill(plan, made, value) else None
+
+
+def _fill(plan: Plan, made: Any, value: Any) -> bool:
+    """Set the Value in place, where its parent holds it; False where it is not JSON-like data.
+
+    To build the parts first would copy each as often as it is deep.
+    """
     match value:
         case None:
-            return plan.within("null_value", 0)
+            made.null_value = 0
         case bool():
-            return plan.within("bool_value", value)
+            made.bool_value = value
         case int() | float():
-            return plan.within("number_value", value)
+            try:
+                made.number_value = value
+            except OverflowError as error:
+                raise refusal(value, "double") from error
         case str():
-            return plan.within("string_value", value)
+            try:
+                made.string_value = value
+            except ValueError as error:  # a lone surrogate
+                raise refusal(value, "string") from error
         case Mapping():
-            return plan.within("struct_value", value)
+            made.struct_value.SetInParent()
+            _fill_fields(plan, made.struct_value, value)
         case list() | tuple():
-            return plan.within("list_value", value)
-    return None
+            made.list_value.SetInParent()
+            _fill_values(plan, made.list_value, value)
+        case _:
+            return False
+    return True
+
+
+def _fill_fields(plan: Plan, struct: Any, value: Mapping[Any, Any]) -> None:
+    fields = struct.fields
+    for key, item in value.items():
+        try:
+            made = fields[key]
+        except (TypeError, ValueError) as error:
+            raise refusal(key, "string as key").under(step_to(key)) from error
+        _fill_item(plan, made, item, key)
+
+
+def _fill_values(plan: Plan, made: Any, value: Sequence[Any]) -> None:
+    values = made.values
+    for position, item in enumerate(value):
+        _fill_item(plan, values.add(), item, position)
+
+
+def _fill_item(plan: Plan, made: Any, item: Any, key: object) -> None:
+    try:
+        if not _fill(plan, made, item):
+            made.CopyFrom(plan.of(made.DESCRIPTOR).convert(item))
+    except MessageError as error:
+        raise error.under(step_to(key)) from error.__cause__
 
 
 def _any(plan: Plan, value: Any) -> Message | None:
     if isinstance(value, Message):
         return plan.packed(value)
-    if isinstance(value, Mapping) and "@type" in value:
+    if isinstance(value, Mapping) and isinstance(value.get("@type"), str):
         return plan.from_json_form(value)
     return None
 

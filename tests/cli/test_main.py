@@ -35,8 +35,9 @@ Usage: dynserve check [OPTIONS] PATH...
   warnings or not, and 1 when it does not.
 
 Options:
-  -I, --include DIR  A folder in which imports are searched. Repeatable;
-                     inferred where none is given.
+  -I, --include DIR  A root that imports are searched in, before any other and
+                     in the order given; for a file below one, no other is
+                     inferred. Repeatable.
   -q, --quiet        Print nothing but errors and warnings.
   -h, --help         Show this message and exit.
 """
@@ -59,8 +60,9 @@ Options:
                                   a .proto file, a folder, a descriptor set,
                                   package:NAME/PATH. With no TARGET it is
                                   served as it is. Repeatable.
-  -I, --include DIR               A folder in which imports are searched.
-                                  Repeatable; inferred where none is given.
+  -I, --include DIR               A root that imports are searched in, before
+                                  any other and in the order given; for a file
+                                  below one, no other is inferred. Repeatable.
   --listen HOST:PORT              An address to listen on: HOST:PORT,
                                   [IPV6]:PORT, unix:PATH; port 0 lets the
                                   system choose. Repeatable.  [default:
@@ -68,6 +70,11 @@ Options:
   --strict                        Refuse to start while a method has no
                                   handler.
   --no-reflection                 Do not let clients discover the services.
+  --engine [auto|queue|aio]       What carries the calls: queue is several
+                                  times faster, aio uses public parts of
+                                  grpcio only; auto takes the first where it
+                                  works.  [env var: DYNSERVE_ENGINE; default:
+                                  auto]
   --grace SECONDS                 How long calls under way may go on when the
                                   server stops.  [default: 10.0; x>=0]
   --log-level [debug|info|warning|error|critical]

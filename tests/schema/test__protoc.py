@@ -25,9 +25,11 @@ def run(folder: Path, files: list[str], **job: Any) -> tuple[int, str]:
     job = {
         "packages": str(Path(spec.submodule_search_locations[0]).parent),
         "files": files,
-        "flags": ["--descriptor_set_out=set.binpb"],
+        "output": "set.binpb",
+        "flags": [],
         "memory": 1 << 30,
         "seconds": 60,
+        "written": 1 << 30,
         "enough": 1 << 20,
         **job,
     }

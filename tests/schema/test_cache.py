@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,6 +166,110 @@ def test_an_entry_that_is_a_folder(folder: Path, caplog: pytest.LogCaptureFixtur
     assert [path.name for path in entries(folder)] == ["k.binpb"]
 
 
+def test_an_entry_that_is_a_pipe(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe in an entry's place blocks nobody, and is replaced."""
+    cache = Cache(folder)
+    cache.store("k", b"data")
+    path = folder / "k.binpb"
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    assert cache.load("k") is None
+    assert [text.split(": ")[0] for text in caplog.messages] == [
+        f"cache entry {path} cannot be read"
+    ]
+    cache.store("k", b"data")
+    assert bytes(cache.load("k") or b"") == b"data"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_an_entry_that_others_can_write(
+    folder: Path, caplog: pytest.LogCaptureFixture, mode: int
+) -> None:
+    """What another user may have put there is not served; it is compiled and replaced."""
+    cache = Cache(folder)
+    cache.store("k", b"data")
+    path = folder / "k.binpb"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(mode)
+    assert cache.load("k") is None
+    assert caplog.messages == [f"cache entry {path} is not used: others may have written it"]
+    cache.store("k", b"data")
+    assert bytes(cache.load("k") or b"") == b"data"
+
+
+def test_an_entry_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry is used if it is this user's own or root's, and where there are no such users."""
+    cache = Cache(folder)
+    cache.store("k", b"data")
+    own = (folder / "k.binpb").stat().st_uid
+    real = os.fstat
+
+    def owned_by(user: int) -> None:
+        def fstat(descriptor: int) -> os.stat_result:
+            return os.stat_result((*real(descriptor)[:4], user, *real(descriptor)[5:]))
+
+        monkeypatch.setattr(os, "fstat", fstat)
+
+    for user, found in ((own, b"data"), (0, b"data"), (own + 4711, None)):
+        owned_by(user)
+        data = cache.load("k")
+        assert (data and bytes(data)) == found
+    monkeypatch.delattr(os, "geteuid")
+    assert bytes(cache.load("k") or b"") == b"data"
+
+
+def test_an_entry_in_the_place_of_another(folder: Path) -> None:
+    """A file that is whole, but of another key, is not taken for the one that is wanted."""
+    cache = Cache(folder)
+    cache.store("k", b"data")
+    (folder / "k.binpb").rename(folder / "l.binpb")
+    assert cache.load("l") is None
+
+
+def test_what_killed_processes_left_is_removed(folder: Path) -> None:
+    """A file that was being written a day ago goes when something is stored; a new one stays."""
+    folder.mkdir(parents=True)
+    for name, age in ((".new-old", 25), (".new-young", 23), ("other", 1000)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age * 3600,) * 2)
+    Cache(folder).store("k", b"data")
+    assert [path.name for path in entries(folder)] == [".new-young", "k.binpb", "other"]
+
+
+def test_the_size_of_the_cache_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large entries go sooner, and the one just stored never."""
+    monkeypatch.setattr(cache_module, "_MAX_BYTES", 100)
+    cache = Cache(folder)
+    for age, key in enumerate(("a", "b", "c")):
+        cache.store(key, b"x" * 20)
+        os.utime(folder / f"{key}.binpb", (1000 - age,) * 2)
+    assert [path.stem for path in entries(folder)] == ["a", "c"]
+    cache.store("large", b"x" * 200)
+    assert [path.stem for path in entries(folder)] == ["large"]
+
+
+def test_two_processes_that_prune_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An entry that another process removes meanwhile is no reason to warn."""
+    cache = Cache(folder)
+    cache.store("a", b"x")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def scan(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as found:
+            listed = list(found)
+        (folder / "a.binpb").unlink()
+        yield listed
+
+    monkeypatch.setattr(os, "scandir", scan)
+    cache.store("b", b"x")
+    monkeypatch.undo()
+    assert [path.stem for path in entries(folder)] == ["b"]
+    assert caplog.messages == []
+
+
 def test_two_processes_compile_the_same_at_once(tree: Tree, folder: Path) -> None:
     """Processes that compile one schema at the same time all get it, and leave one entry."""
     tree({"a.proto": P3 + "message A { int32 n = 1; }"})
@@ -227,6 +334,7 @@ def test_keys_tell_the_parts_apart() -> None:
         ("linux", {"DYNSERVE_CACHE_DIR": "/c"}, "/c"),
         ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/dynserve"),
         ("linux", {}, "/home/u/.cache/dynserve"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/u/.cache/dynserve"),
         ("linux", {"DYNSERVE_CACHE_DIR": "", "XDG_CACHE_HOME": ""}, "/home/u/.cache/dynserve"),
         ("darwin", {}, "/home/u/Library/Caches/dynserve"),
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/dynserve"),

@@ -330,6 +330,41 @@ def test_an_import_cycle_in_a_set() -> None:
     assert str(caught.value) == "b: imports itself: b -> c -> b"
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        file("a", dependency=["a"]),
+        file("a", message_type=[message("a-b")]),
+        file("a", package="p.\0", message_type=[message("M")]),
+        file("nul\0", message_type=[message("M")]),
+        FileDescriptorProto(name="a", syntax="proto4"),
+        FileDescriptorProto(name="a", syntax="editions"),
+        FileDescriptorProto(
+            name="a", syntax="editions", edition=descriptor_pb2.EDITION_99999_TEST_ONLY
+        ),
+        file("a", dependency=["b"], public_dependency=[-1]),
+        file(
+            "a",
+            message_type=[
+                message(
+                    "M",
+                    field=[
+                        {"name": f"f{n}", "number": n, "type": 9, "label": 1}
+                        for n in (*range(1, 19_000), *range(20_000, 60_000))
+                    ],
+                )
+            ],
+        ),
+    ],
+)
+def test_files_that_no_pool_takes(hostile: FileDescriptorProto) -> None:
+    """Whatever protobuf refuses in a file, it is an error that names the file."""
+    schema = Schema.load(made(hostile, file("b")))
+    with pytest.raises(DescriptorError) as caught:
+        schema.build()
+    assert caught.value.source == hostile.name
+
+
 def test_a_type_that_is_not_there() -> None:
     """A file that cannot be built is an error when it is asked for, and the others work."""
     bad = message("Bad")

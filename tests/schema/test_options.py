@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
@@ -117,6 +119,94 @@ def test_options_of_a_set_without_descriptor_proto() -> None:
     )
     assert list(schema.index.files) == ["inline_1.proto"]
     assert dict(schema.method("S/Get").options) == {"deprecated": True}
+
+
+def test_options_beside_a_message_named_google() -> None:
+    """A message named as the package of descriptor.proto is not taken for that file."""
+    schema = Schema.load(
+        'syntax = "proto3"; message google {}'
+        " service S { rpc Get(google) returns (google) { option deprecated = true; } }"
+    )
+    assert dict(schema.method("S/Get").options) == {"deprecated": True}
+
+
+def test_options_of_every_sort(tree: Tree) -> None:
+    """Groups, required fields, maps, message sets, floats and closed enums go as others do."""
+    tree(
+        {
+            "o.proto": """
+syntax = "proto2";
+package o;
+import "google/protobuf/descriptor.proto";
+import "google/protobuf/any.proto";
+message R {
+  required int32 id = 1;
+  map<string, int32> counts = 2;
+  optional group Place = 3 { optional int32 x = 1; }
+  optional google.protobuf.Any any = 4;
+}
+message Set { option message_set_wire_format = true; extensions 4 to max; }
+message Item { extend Set { optional Item item = 1000; } optional int32 x = 1; }
+enum Level { LOW = 1; HIGH = 2; }
+extend google.protobuf.MethodOptions {
+  optional R r = 50001;
+  repeated Level levels = 50002;
+  optional double ratio = 50003;
+  optional bytes data = 50004;
+  optional string unset = 50005 [default = "not shown"];
+  optional Set set = 50006;
+  optional group Place = 50007 { optional int32 y = 1; }
+  repeated int32 packed = 50008 [packed = true];
+}
+""",
+            "s.proto": """
+syntax = "proto3";
+package s;
+import "o.proto";
+message M {}
+service S {
+  rpc Get(M) returns (M) {
+    option (o.r) = {
+      id: 1 counts { key: "a" value: 2 } Place { x: 3 }
+      any { [type.googleapis.com/o.R] { id: 4 } }
+    };
+    option (o.levels) = LOW;
+    option (o.levels) = HIGH;
+    option (o.ratio) = inf;
+    option (o.data) = "\\xff";
+    option (o.set) = { [o.Item.item] { x: 5 } };
+    option (o.place) = { y: 6 };
+    option (o.packed) = 7;
+    option (o.packed) = 8;
+  }
+}
+""",
+        }
+    )
+    schema = Schema.load("s.proto")
+    options = dict(schema.method("s.S/Get").options)
+    messages = {name: schema.to_dict(options.pop(name)) for name in ("o.r", "o.set", "o.place")}
+    assert messages == {
+        "o.r": {
+            "id": 1,
+            "counts": {"a": 2},
+            "place": {"x": 3},
+            "any": {"@type": "type.googleapis.com/o.R", "id": 4},
+        },
+        "o.set": {"[o.Item.item]": {"x": 5}},
+        "o.place": {"y": 6},
+    }
+    assert options == {
+        "o.levels": (1, 2), "o.ratio": math.inf, "o.data": b"\xff", "o.packed": (7, 8),
+    }  # fmt: skip
+
+
+def test_options_whose_declaration_is_not_there(schema: Schema) -> None:
+    """A set without the files of its custom options has the standard ones."""
+    file = FileDescriptorProto.FromString(schema.index.raw("s.proto"))
+    file.ClearField("option_dependency")
+    bare = Schema.load(FileDescriptorSet(file=[file]))
+    assert dict(bare.method("s.S/Full").options) == {"deprecated": True, "idempotency_level": 2}
 
 
 def test_options_that_are_damaged(schema: Schema) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from dynserve import Schema
+from dynserve.schema.descriptors import message_class
 
 from .conftest import Tree
 
@@ -218,6 +221,43 @@ def test_extensions_of_what_an_any_holds(tree: Tree) -> None:
         "[e.x]": 7,
         "[e.more]": {"[d.deep]": "found"},
     }
+
+
+def test_classes_are_never_garbage(tree: Tree) -> None:
+    """The classes of all that a message can hold live as long as the schema.
+
+    protobuf keeps them weakly: one that the garbage collector has begun to take is given to a
+    thread that asks meanwhile, and crashes the process.
+    """
+    folder = tree(EXTENDED)
+    data = extended(folder).SerializeToString()
+    schema = Schema.load(folder)
+
+    def classes() -> list[weakref.ref[type]]:
+        base: Any = schema.message("b.Base").FromString(data)
+        more = base.Extensions[schema.extension("e.more")]
+        holder: Any = schema.message("b.Holder")(inner={"bases": {"k": {}}})
+        file: Any = message_class("FileDescriptorSet")()
+        messages = [base, more, holder.inner, holder.inner.bases["k"]]
+        messages += [file.file.add(), file.file.add().source_code_info.location.add()]
+        return [weakref.ref(type(message)) for message in messages]
+
+    found = classes()
+    gc.collect()
+    assert [ref() for ref in found] == [ref() for ref in classes()]
+    assert None not in [ref() for ref in found]
+
+
+def test_a_class_outlives_its_schema_whole() -> None:
+    """A class keeps the classes of what it can hold, and all of them go when none is used."""
+    text = P3 + "package p; message M { N n = 1; } message N { N n = 1; }"
+    message: Any = Schema.load(text).message("p.M")
+    inner = weakref.ref(type(message().n))
+    gc.collect()
+    assert inner() is type(message().n)
+    del message
+    gc.collect()
+    assert inner() is None
 
 
 def test_many_threads_ask_at_once() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import importlib
 import os
+import socket
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -203,7 +205,21 @@ def test_a_package_of_the_user(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> N
         ),
         ("x" * 5000, "x" * 5000 + ": no such file or folder (looked in {cwd})"),
         ("nul\0.proto", "nul\0.proto: no such file or folder (looked in {cwd})"),
-        ("package:", "package:: no package '' is installed, by import or other name"),
+        ("", "'': an empty text is no source; the working directory is '.'"),
+        ("package:", "package:: no package is named; write package:NAME/PATH"),
+        ("package:/a.proto", "package:/a.proto: no package is named; write package:NAME/PATH"),
+        (
+            "package:dynserve/../x.proto",
+            "package:dynserve/../x.proto: '../x.proto' is not a path inside the package",
+        ),
+        (
+            "package:dynserve//etc/x.proto",
+            "package:dynserve//etc/x.proto: '/etc/x.proto' is not a path inside the package",
+        ),
+        (
+            "package:click-8",
+            "package:click-8: no package 'click-8' is installed, by import or other name",
+        ),
         (
             "package:..x/y",
             "package:..x/y: no package '..x' is installed, by import or other name",
@@ -229,18 +245,20 @@ def test_a_package_of_the_user(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> N
         ),
         (
             3,
-            "3: a int cannot be loaded; give a path, 'package:NAME/PATH', the text of a .proto"
-            " file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
+            "3: an object of type int cannot be loaded; give a path, 'package:NAME/PATH', the text"
+            " of a .proto file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
         ),
         (
             timestamp_pb2.Timestamp(),
-            ": a Timestamp cannot be loaded; give a path, 'package:NAME/PATH', the text of a"
-            " .proto file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
+            "Timestamp: an object of type Timestamp cannot be loaded; give a path,"
+            " 'package:NAME/PATH', the text of a .proto file, a FileDescriptorSet or its bytes,"
+            " or a generated _pb2 module",
         ),
         (
             ModuleType("plain"),
-            "<module 'plain'>: a module cannot be loaded; give a path, 'package:NAME/PATH', the"
-            " text of a .proto file, a FileDescriptorSet or its bytes, or a generated _pb2 module",
+            "<module 'plain'>: an object of type module cannot be loaded; give a path,"
+            " 'package:NAME/PATH', the text of a .proto file, a FileDescriptorSet or its bytes,"
+            " or a generated _pb2 module",
         ),
     ],
 )
@@ -273,6 +291,83 @@ def test_a_file_that_cannot_be_read(tree: Tree) -> None:
         assert str(caught.value) == f"{folder / name}: cannot be read: Input/output error"
 
 
+@pytest.mark.parametrize("name", ["a.proto", "a.binpb"])
+def test_a_file_of_another_sort_is_not_read(tree: Tree, name: str) -> None:
+    """A pipe would block for ever and a device never end: neither is opened, nor is a socket."""
+    folder = tree({})
+
+    def refusal() -> str:
+        with pytest.raises(SourceError) as caught:
+            Schema.load(name)
+        return str(caught.value)
+
+    os.mkfifo(name)
+    head = f"{folder / name}: cannot be read:"
+    assert refusal() == f"{head} a named pipe, not a regular file"
+    Path(name).unlink()
+    os.symlink("/dev/zero", name)
+    assert refusal() == f"{head} a device, not a regular file"
+    Path(name).unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(name)
+        assert refusal() == f"{head} a socket, not a regular file"
+
+
+def test_a_file_that_is_too_large(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is not read into memory whatever its size, which protoc could not take anyway."""
+    folder = tree({"a.proto": "x" * (1 << 20)})
+    monkeypatch.setattr(sources, "_MAX_SIZE", (1 << 20) - 1)
+    with pytest.raises(SourceError) as caught:
+        Schema.load("a.proto")
+    assert str(caught.value) == f"{folder}/a.proto: is larger than 0 MiB"
+
+
+def test_hidden_files_of_a_folder_are_passed_over(tree: Tree) -> None:
+    """An editor's lock, which is a link to nowhere, and a file manager's notes are no sources."""
+    tree({"a.proto": ONE, "._a.proto": "\0\5"})
+    os.symlink("user@host.1", ".#a.proto")
+    assert loaded(".") == ("a.proto",)
+    assert loaded("*") == ("a.proto",)
+
+
+def test_what_a_distribution_installed_elsewhere(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that a distribution put outside its root ('../share') has no name below it."""
+    folder = tree(
+        {
+            "share/out.proto": P3,
+            "site/ok.proto": P3,
+            "site/odd-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n",
+            "site/odd-1.0.dist-info/RECORD": "../share/out.proto,,\nok.proto,,\n",
+            "site/bare-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: bare\nVersion: 1.0\n",
+        }
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder / "site")])
+    assert loaded("package:odd") == ("ok.proto",)
+    with pytest.raises(SourceError) as caught:
+        Schema.load("package:bare")
+    assert str(caught.value) == f"package:bare: 'bare' has no .proto file (looked in {folder}/site)"
+
+
+def test_a_package_in_an_archive(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that can be imported from an archive is no folder, and the error says so."""
+    archive = tree({}) / "zipped.zip"
+    with zipfile.ZipFile(archive, "w") as stream:
+        stream.writestr("zippedpkg/__init__.py", "")
+        stream.writestr("zippedpkg/a.proto", ONE)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(archive)])
+    with pytest.raises(SourceError) as caught:
+        Schema.load("package:zippedpkg")
+    place = f"(looked in {archive}/zippedpkg)"
+    assert str(caught.value) == (f"package:zippedpkg: package 'zippedpkg' is not a folder {place}")
+    with pytest.raises(SourceError) as caught:
+        Schema.load("package:zippedpkg/a.proto")
+    assert str(caught.value) == (
+        f"package:zippedpkg/a.proto: package 'zippedpkg' has no 'a.proto' {place}"
+    )
+
+
 def test_damaged_gzip_data() -> None:
     """Gzip data that is damaged, cut off or too large is an error, whatever it would inflate to."""
     whole = gzip.compress(compiled(ONE))
@@ -289,7 +384,7 @@ def test_damaged_gzip_data() -> None:
 
 def test_a_gzip_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set that inflates to more than the limit is refused before it has."""
-    monkeypatch.setattr(sources, "_MAX_INFLATED", 2 << 20)
+    monkeypatch.setattr(sources, "_MAX_SIZE", 2 << 20)
     with pytest.raises(DescriptorError) as caught:
         Schema.load(gzip.compress(bytes(3 << 20)))
     assert str(caught.value) == "descriptor set: inflates to more than 2 MiB"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import dataclasses
 import enum
+import re
+import timeit
 import types
 from typing import Any
 
 import pytest
-from google.protobuf import timestamp_pb2
+from google.protobuf import descriptor_pb2, timestamp_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +49,7 @@ message M {
   repeated google.protobuf.Timestamp times = 60;
   map<string, google.protobuf.Duration> durations = 61;
   repeated google.protobuf.Value values = 62;
+  repeated bytes blobs = 70; map<string, bytes> by_name = 71;
 }
 """
 SCHEMA = Schema.load(TEXT, cache=False)
@@ -65,6 +70,16 @@ def error_of(value: object) -> str:
 
 class Number(enum.IntEnum):
     FIVE = 5
+
+
+class Level(str, enum.Enum):
+    LOW = "LOW"
+    HIGH = "HIGH"
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("of the user")
 
 
 @dataclasses.dataclass
@@ -94,6 +109,15 @@ class Slotted:
         ({"child": {"child": {"text": "deep"}}}, M(child=M(child=M(text="deep")))),
         ({"numbers": (1, 2), "words": {"one"}}, M(numbers=[1, 2], words=["one"])),
         ({"numbers": range(3)}, M(numbers=[0, 1, 2])),
+        ({"numbers": (n for n in (1, 2)), "words": {"a": 1}.keys()}, M(numbers=[1, 2], words="a")),
+        ({"numbers": array.array("i", [1, 2])}, M(numbers=[1, 2])),
+        ({"data": bytearray(b"\xff")}, M(data=b"\xff")),
+        ({"data": memoryview(b"abc")[1:], "blobs": [bytearray(b"a"), b"b"],
+          "by_name": {"a": bytearray(b"c")}},
+         M(data=b"bc", blobs=[b"a", b"b"], by_name={"a": b"c"})),
+        ({"level": Level.HIGH, "levels": [Level.LOW]}, M(level=5, levels=[0])),
+        (collections.UserDict(text="a", child=collections.ChainMap({"text": "b"})),
+         M(text="a", child=M(text="b"))),
         ({"numbers": []}, M()),
         ({"children": [{"text": "a"}, M(text="b"), Child("c")]},
          M(children=[M(text="a"), M(text="b"), M(text="c")])),
@@ -172,6 +196,8 @@ def test_a_message_of_that_name_that_does_not_fit() -> None:
 # ---- what does not fit
 
 BIG = 10**400
+HUGE = 1 << 20_000  # Python does not write it in decimal
+HUGE_SHOWN = f"0x1{'0' * 56}…"
 RANGES = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
@@ -227,6 +253,8 @@ def test_the_ranges_of_integers(name: str, limits: tuple[int, int]) -> None:
         ({"child": {"child": {"int32": "x"}}}, ".child.child.int32: got 'x' (str), expected int32"),
         ({"child": Child(text=3)}, ".child.text: got 3 (int), expected string"),  # type: ignore[arg-type]
         ({"numbers": 3}, ".numbers: got 3 (int), expected a list of int32"),
+        ({"numbers": bytearray(b"ab")},
+         ".numbers: got bytearray(b'ab') (bytearray), expected a list of int32"),
         ({"numbers": {1: 2}}, ".numbers: got {1: 2} (dict), expected a list of int32"),
         ({"words": "abc"}, ".words: got 'abc' (str), expected a list of string"),
         ({"words": b"abc"}, ".words: got b'abc' (bytes), expected a list of string"),
@@ -261,6 +289,20 @@ def test_the_ranges_of_integers(name: str, limits: tuple[int, int]) -> None:
         ({"child": {"zzzzz": 1}}, ".child: no field 'zzzzz' in p.M"),
         ({3: 1}, ": no field 3 in p.M"),
         ({("a",): 1}, ": no field ('a',) in p.M"),
+        ({"z" * 10**6: 1}, f": no field '{'z' * 58}… in p.M"),
+        ({"int32": HUGE}, f".int32: got {HUGE_SHOWN}, which is out of range for int32"),
+        ({"double": HUGE}, f".double: got {HUGE_SHOWN} (int), expected double"),
+        ({"by_number": {1: {}, HUGE: {}}},
+         f".by_number[{HUGE_SHOWN}]: got {HUGE_SHOWN}, which is out of range for int32 as key"),
+        ({HUGE: 1}, f": no field {HUGE_SHOWN} in p.M"),
+        ({"int32": [[[[[["deep"]]]]]]}, ".int32: got [[[[[...]]]]] (list), expected int32"),
+        ({"int32": {"b": 1, "a": b"x" * 99}},
+         f".int32: got {{'a': b'{'x' * 51}… (dict), expected int32"),
+        ({"child": {"children": [{}, {"by_number": {1: {}, 2: {"child": {"int32": "x"}}}}]}},
+         ".child.children[1].by_number[2].child.int32: got 'x' (str), expected int32"),
+        ({"child": {"by_name": {"a": 3}}}, ".child.by_name['a']: got 3 (int), expected bytes"),
+        ({"third": {"words": ["a", "\udfff"]}},
+         ".third.words[1]: got '\\udfff' (str), expected string"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(value: object, text: str) -> None:
@@ -283,6 +325,100 @@ def test_a_value_that_holds_itself() -> None:
     listed: list[Any] = []
     listed.append(listed)
     assert error_of({"value": listed}) == "p.M: the value is nested too deeply"
+
+
+def test_a_message_that_is_too_deep() -> None:
+    """protobuf cannot copy a message that is nested too deeply; that is an error of its own."""
+    deep: dict[str, Any] = {}
+    for _ in range(10_000):
+        deep = {"child": deep}
+    assert error_of(deep) == "p.M: the value is nested too deeply"
+    made = M()
+    inner = made
+    for _ in range(110):
+        inner = inner.child
+        inner.SetInParent()
+    assert error_of({"child": made}) == "p.M: the value is nested too deeply"
+
+
+def test_a_value_that_cannot_be_shown() -> None:
+    """The repr of a value may fail, or its class have the name of another."""
+    assert re.fullmatch(
+        r"p\.M\.int32: got <Unprintable instance at 0x[0-9a-f]+> \(Unprintable\), expected int32",
+        error_of({"int32": Unprintable()}),
+    )
+    fake = type("list", (), {"__module__": "m"})()
+    assert error_of(fake) == f"p.M: got {object.__repr__(fake)} (list), expected p.M"
+
+
+class Reluctant:
+    """A number that is refused a few times, then taken."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def __index__(self) -> int:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise ValueError("not now")
+        return 1
+
+    def __repr__(self) -> str:
+        return "reluctant"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"int32": Reluctant(1)}, ": not now"),
+        ({"int32": Reluctant(2)}, ".int32: got reluctant (Reluctant), expected int32"),
+        ({"child": {"int32": Reluctant(2)}},
+         ".child: got {'int32': reluctant} (dict), expected p.M"),
+        ({"numbers": [Reluctant(2)]}, ".numbers: got [reluctant] (list), expected int32"),
+        ({"counts": {"a": Reluctant(2)}},
+         ".counts: got {'a': reluctant} (dict), expected p.M.CountsEntry"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_taken_at_a_later_attempt(value: object, text: str) -> None:
+    """Where protobuf takes what it refused before, the error says as much as is known."""
+    assert error_of(value) == f"p.M{text}"
+
+
+def test_a_class_of_another_schema() -> None:
+    """A class of another pool is refused, and what its name stands for here is not disturbed."""
+    schema = Schema.load(TEXT, cache=False)
+    mine: Any = schema.message("p.M")
+    with pytest.raises(MessageError) as caught:
+        schema.convert({"text": "a"}, M)
+    assert str(caught.value) == (
+        "p.M: the class is of another schema; use this one's, schema.message('p.M')"
+    )
+    with pytest.raises(MessageError) as caught:
+        schema.convert("2020-01-01T00:00:00Z", timestamp_pb2.Timestamp)
+    assert str(caught.value) == (
+        "google.protobuf.Timestamp: the class is of another schema; use this one's,"
+        " schema.message('google.protobuf.Timestamp')"
+    )
+    with pytest.raises(MessageError) as caught:
+        schema.convert({}, descriptor_pb2.FileDescriptorProto)
+    assert str(caught.value) == (
+        "google.protobuf.FileDescriptorProto: is not a type of this schema"
+    )
+    made = schema.convert({"text": "a", "time": "1970-01-01T00:00:01Z"}, mine)
+    assert (type(made), made) == (mine, mine(text="a", time={"seconds": 1}))
+
+
+def test_nested_values_are_not_copied_once_a_level() -> None:
+    """A value costs as much below fifty messages as below none, and ten times as much at most."""
+    data = b"x" * 1_000_000
+    deep: dict[str, Any] = {"data": data}
+    for _ in range(50):
+        deep = {"child": deep}
+
+    def seconds(value: dict[str, Any]) -> float:
+        return min(timeit.repeat(lambda: converted(value), number=20, repeat=3))
+
+    assert seconds(deep) < 10 * seconds({"data": data})
 
 
 def test_a_user_error_in_a_generator_is_the_users() -> None:

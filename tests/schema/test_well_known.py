@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import timeit
 import types
 from typing import Any
 
@@ -52,6 +53,11 @@ NOON = "2020-02-03T12:00:00Z"
 class Point:
     seconds: int
     nanos: int = 0
+
+
+@dataclasses.dataclass
+class Unknown:
+    a: int = 0
 
 
 def form(value: object) -> dict[str, Any]:
@@ -115,6 +121,11 @@ def form(value: object) -> dict[str, Any]:
         ("value", [], []),
         ("value", {"string_value": "x"}, {"string_value": "x"}),
         ("value", struct_pb2.Value(string_value="x"), "x"),
+        ("value", {}, {}),
+        ("value", [[], {}], [[], {}]),
+        ("list", [struct_pb2.Value(string_value="x"), [True]], ["x", [True]]),
+        ("struct", {"a": struct_pb2.Value(number_value=1)}, {"a": 1.0}),
+        ("bytes", bytearray(b"\xff"), "/w=="),
         ("values", [None, 1, {}, struct_pb2.Value(bool_value=True)], [None, 1.0, {}, True]),
         ("any", M(text="x"), {"@type": "type.googleapis.com/p.M", "text": "x"}),
         (
@@ -205,12 +216,22 @@ def test_none_leaves_a_field_unset() -> None:
         ({"values": ["a", M()]}, ".values[1]: got message p.M, expected google.protobuf.Value"),
         ({"any": 3}, ".any: got 3 (int), expected google.protobuf.Any"),
         (
+            {"any": {"@type": 3}},
+            ".any: no field '@type' in google.protobuf.Any; did you mean 'type_url'?",
+        ),
+        ({"value": "\ud800"}, ".value: got '\\ud800' (str), expected string"),
+        ({"list": [1, 10**400]}, f".list[1]: got 1{'0' * 58}… (int), expected double"),
+        ({"struct": {"a": {"\ud800": 1}}},
+         ".struct['a']['\\ud800']: got '\\ud800' (str), expected string as key"),
+        ({"struct": {"a": {None: 1}}}, ".struct['a'][None]: got None, expected string as key"),
+        ({"list": [[Unknown()]]}, ".list[0][0]: no field 'a' in google.protobuf.Value"),
+        (
             {"any": {"@type": "x/p.N"}},
             ".any: got {'@type': 'x/p.N'} (dict): Can not find message descriptor by type_url:"
             " x/p.N at Any",
         ),
     ],
-)
+)  # fmt: skip
 def test_what_they_do_not_take(value: dict[str, Any], text: str) -> None:
     """The path goes into a Struct as into a message, and leaves out what JSON leaves out."""
     with pytest.raises(MessageError) as caught:
@@ -235,6 +256,30 @@ def test_text_that_is_not_of_the_json_form(name: str, value: str) -> None:
         SCHEMA.convert({name: value}, M)
     assert caught.value.path == f"p.M.{name}"
     assert caught.value.problem.startswith(f"got {value!r} (str): ")
+
+
+def test_json_data_is_not_copied_once_a_level() -> None:
+    """Data costs as much below twenty lists as below none, and ten times as much at most."""
+    text = "x" * 1_000_000
+    deep: object = text
+    for _ in range(20):
+        deep = [deep]
+
+    def seconds(value: object) -> float:
+        return min(timeit.repeat(lambda: SCHEMA.convert({"value": value}, M), number=20, repeat=3))
+
+    assert seconds(deep) < 10 * seconds(text)
+
+
+@pytest.mark.parametrize("depth", [60, 10_000])
+def test_json_data_that_is_too_deep(depth: int) -> None:
+    """Lists in lists beyond what protobuf copies, or Python calls, are an error of their own."""
+    deep: object = None
+    for _ in range(depth):
+        deep = [deep]
+    with pytest.raises(MessageError) as caught:
+        SCHEMA.convert({"value": deep}, M)
+    assert str(caught.value) == "p.M: the value is nested too deeply"
 
 
 def test_an_any_of_an_unfinished_message() -> None:
