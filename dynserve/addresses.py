@@ -13,7 +13,7 @@ import socket
 
 import grpc
 
-from dynserve.engine import AioEngine
+from dynserve.engine import Engine
 from dynserve.errors import AddressError
 
 __all__ = ["add_port"]
@@ -25,7 +25,7 @@ _EXPECTED = "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
 _LET_IT_CHOOSE = "port 0 lets the system choose"
 
 
-def add_port(engine: AioEngine, address: str, credentials: grpc.ServerCredentials | None) -> str:
+def add_port(engine: Engine, address: str, credentials: grpc.ServerCredentials | None) -> str:
     """Listen on one address; returns it as clients reach it.
 
     Raises:
@@ -63,7 +63,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def _meant(address: str) -> str:
     """What may be meant by a port alone."""
     port = address.removeprefix(":")
-    if not (port.isascii() and port.isdigit()):
+    if not (port.isascii() and port.isdigit() and len(port) <= len(str(_MAX_PORT))):
+        return ""
+    if int(port) > _MAX_PORT:
         return ""
     return f"127.0.0.1:{port} (this machine) or 0.0.0.0:{port} (every network)"
 
@@ -88,8 +90,11 @@ def _why_not_path(path: str) -> str:
 
 def _why_not_host(host: str, port: int) -> str:
     """Why a host and port cannot be had, empty where they can."""
+    name: str | bytes = host.strip("[]")
+    if host.isascii():
+        name = host.strip("[]").encode()  # a str makes Python load its tables of Unicode
     try:
-        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"the host is not known: {error.strerror}"
     except ValueError as error:  # UnicodeError: the codec for host names refuses it

@@ -28,12 +28,11 @@ from google.protobuf.message import DecodeError, Message
 from dynserve.context import AsyncContext, Context
 from dynserve.method import Kind, MethodInfo
 from dynserve.schema import Schema
-from dynserve.status import ErrorRules, StatusError
+from dynserve.status import ErrorRules, StatusError, log_failure, unforeseen
 
 __all__ = ["Shape", "make_method_handler", "shape_of"]
 
-_log = logging.getLogger(__name__)
-
+_NO_LOOP = "a sync handler returned an awaitable; declare it with 'async def'"
 _CONTEXT_NAMES = {"context", "ctx", "_context", "_ctx"}
 _MAKERS: dict[Kind, Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
     Kind.UNARY_UNARY: grpc.unary_unary_rpc_method_handler,
@@ -80,6 +79,13 @@ def _function_of(handler: Any) -> Any:
             if call is None or not inspect.isfunction(call):
                 return handler
             handler = call
+
+
+def _full_name(handler: Callable[..., Any]) -> str:
+    """Where a handler lives, for the log: ``module.qualname``."""
+    function = _function_of(handler)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _takes_context(handler: Callable[..., Any]) -> bool:
@@ -141,6 +147,7 @@ class _Endpoint:
     ) -> None:
         self._method = method
         self._handler = handler
+        self._name = _full_name(handler)
         self._schema = schema
         self._rules = rules
         self._takes_context = takes_context
@@ -193,11 +200,12 @@ class _Endpoint:
         """End the call with the status for an exception, by raising what the engine expects."""
         if not call.is_active():  # nobody to answer, and most likely the cause of the error
             if not isinstance(error, grpc.RpcError):
-                _log.warning("%s failed after its call had ended", self._method, exc_info=error)
+                what = "%s failed in %s after its call had ended"
+                log_failure(logging.WARNING, error, what, self._method, self._name)
             raise error
-        status = self._status(error, call)
+        status = self._ending(error, call)
         abort: Callable[..., NoReturn] = call.abort
-        abort(status.code(), status.details(), _trailing(call, status))
+        abort(status.code(), status.details(), status.trailing_metadata())
 
     # ---- async
 
@@ -251,9 +259,9 @@ class _Endpoint:
             error = RuntimeError("the handler let a CancelledError out, but was not cancelled")
         elif isinstance(error, KeyboardInterrupt):
             raise error
-        status = self._status(error, call)
+        status = self._ending(error, call)
         abort: Callable[..., Awaitable[NoReturn]] = call.abort
-        await abort(status.code(), status.details(), _trailing(call, status))
+        await abort(status.code(), status.details(), status.trailing_metadata())
 
     # ---- both
 
@@ -279,13 +287,26 @@ class _Endpoint:
             " yield the messages, or return a list of them"
         )
 
+    def _ending(self, error: BaseException, call: Any) -> StatusError:
+        """What the call ends with; there is a status, whatever goes wrong in finding it out."""
+        try:
+            status = self._status(error, call)
+            trailing = (*(call.trailing_metadata() or ()), *status.trailing_metadata())
+            # Made anew, which checks it: a class derived from StatusError may say anything.
+            return StatusError(status.code(), status.details(), trailing_metadata=trailing)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:
+            return unforeseen(raised, self._method, self._name)
+
     def _status(self, error: BaseException, call: Any) -> StatusError:
         """The status for an exception; a code that the handler set before goes first."""
         code = call.code()
         if isinstance(error, StatusError) or code in (None, grpc.StatusCode.OK):
-            return self._rules.status(error, self._method)
+            return self._rules.status(error, self._method, self._name)
         if not isinstance(error, NotImplementedError):  # servicers of generated code raise that
-            _log.error("%s failed after set_code(%s)", self._method, code, exc_info=error)
+            what = "%s failed in %s after set_code(%s)"
+            log_failure(logging.ERROR, error, what, self._method, self._name, code)
         details = call.details() or ""
         return StatusError(code, details if isinstance(details, str) else details.decode())
 
@@ -345,10 +366,6 @@ class _AsyncRequests(AsyncIterator[Message]):
         return self._parse(data)
 
 
-def _trailing(call: Any, status: StatusError) -> tuple[tuple[str, str | bytes], ...]:
-    return (*(call.trailing_metadata() or ()), *status.trailing_metadata())
-
-
 def _task_was_cancelled() -> bool:
     """Whether somebody cancelled the task that runs this, the engine that is.
 
@@ -379,7 +396,7 @@ class _OnLoop:
         """The result of the awaitable."""
         if self._loop is None:
             _close(awaitable)
-            raise TypeError("a sync handler returned an awaitable; declare it with 'async def'")
+            raise TypeError(_NO_LOOP)
 
         async def wait() -> Any:
             return await awaitable
@@ -391,14 +408,15 @@ class _OnLoop:
 
     def iterate(self, responses: AsyncIterable[Any]) -> Iterator[Any]:
         """The items of an async iterable, which is closed at the end."""
+        if self._loop is None:
+            raise TypeError(_NO_LOOP)
         iterator = aiter(responses)
         end = object()
         try:
             while (response := self.wait(anext(iterator, end))) is not end:
                 yield response
-        finally:
-            if self._loop is not None:  # not waited for: the call may be over
-                asyncio.run_coroutine_threadsafe(_close_async(iterator), self._loop)
+        finally:  # not waited for: the call may be over
+            asyncio.run_coroutine_threadsafe(_close_async(iterator), self._loop)
 
 
 def _close(responses: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
 __all__ = ["Kind", "MethodInfo", "ServiceInfo"]
+
+_Class = TypeVar("_Class", bound=type)
 
 
 class Kind(enum.Enum):
@@ -34,8 +35,15 @@ class Kind(enum.Enum):
         return self.name.lower().replace("_", "-")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MethodInfo:
+def _by_identity(cls: _Class) -> _Class:
+    """Have objects be equal to themselves only, as tuples are not: each belongs to one schema."""
+    for name in ("__eq__", "__ne__", "__hash__"):
+        setattr(cls, name, getattr(object, name))
+    return cls
+
+
+@_by_identity
+class MethodInfo(NamedTuple):
     """A method of a service, as its .proto declares it.
 
     ``request`` and ``response`` are the message classes of the schema's own pool. ``options`` maps
@@ -65,8 +73,8 @@ class MethodInfo:
         return f"{self.service}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ServiceInfo:
+@_by_identity
+class ServiceInfo(NamedTuple):
     """A service, as its .proto declares it; ``methods`` are in the order of the file."""
 
     name: str

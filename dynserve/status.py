@@ -6,11 +6,13 @@ and the log gets the traceback under the same id.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -168,8 +170,8 @@ _Error = TypeVar("_Error", bound=Exception)
 class ErrorRules:
     """How exceptions of handlers become statuses: registered rules first, then the default."""
 
-    def __init__(self, rules: Mapping[type[Exception], ExceptionHandler] | None = None) -> None:
-        self._rules = dict(rules or {})
+    def __init__(self) -> None:
+        self._rules: dict[type[Exception], ExceptionHandler] = {}
 
     def add(self, error: type[_Error], handler: Callable[[_Error], StatusError]) -> None:
         """Map an exception class, and what derives from it, by a plain function.
@@ -190,17 +192,20 @@ class ErrorRules:
             raise ValueError(f"{error.__name__} has an exception handler: {self._rules[error]!r}")
         self._rules[error] = handler
 
-    def over(self, others: ErrorRules) -> ErrorRules:
-        """These rules, and for classes that they do not name, the others."""
-        return ErrorRules({**others._rules, **self._rules})
+    def status(
+        self, error: BaseException, method: MethodInfo | str, handler: str = ""
+    ) -> StatusError:
+        """The status for an exception that a handler raised; what nobody foresaw is logged.
 
-    def status(self, error: BaseException, method: MethodInfo | str) -> StatusError:
-        """The status for an exception that a handler raised; what nobody foresaw is logged."""
+        ``handler`` is the handler's full name, for the log.
+        """
         if isinstance(error, StatusError):
             return error
         rule = next((self._rules[c] for c in type(error).__mro__ if c in self._rules), None)
         if rule is None or not isinstance(error, Exception):
-            return _unforeseen(error, method)
+            if type(error) is NotImplementedError and not error.args:
+                return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
+            return unforeseen(error, method, handler)
         try:
             status: Any = rule(error)
         except StatusError as raised:
@@ -208,16 +213,26 @@ class ErrorRules:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # sys.exit() too: what ends the process is a signal
-            return _unforeseen(raised, method)
+            return unforeseen(raised, method, handler)
         if isinstance(status, StatusError):
             return status
         problem = f"exception handler {rule!r} returned {status!r}, expected a StatusError"
-        return _unforeseen(TypeError(problem), method)
+        return unforeseen(TypeError(problem), method, handler)
 
 
-def _unforeseen(error: BaseException, method: MethodInfo | str) -> StatusError:
-    if type(error) is NotImplementedError and not error.args:
-        return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
+def unforeseen(error: BaseException, method: MethodInfo | str, handler: str = "") -> StatusError:
+    """INTERNAL and an id, under which the log has the exception."""
     identifier = os.urandom(8).hex()
-    _log.error("%s failed (error id %s)", method, identifier, exc_info=error)
+    place = f" in {handler}" if handler else ""
+    log_failure(logging.ERROR, error, "%s failed%s (error id %s)", method, place, identifier)
     return StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")
+
+
+def log_failure(level: int, error: BaseException, message: str, *arguments: object) -> None:
+    """Log an exception with its traceback; a log that fails costs no call its status."""
+    try:
+        # As a tuple: logging leaves out what is false, as an exception with a length may be.
+        _log.log(level, message, *arguments, exc_info=(type(error), error, error.__traceback__))
+    except Exception:  # by a filter; what a handler of the log raises, logging itself prints
+        with contextlib.suppress(Exception):
+            traceback.print_exc()

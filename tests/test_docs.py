@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dynserve import plugins
 from dynserve.cli.main import invoke
 
 ROOT = Path(__file__).parents[1]
@@ -251,6 +253,17 @@ def test_no_snippet_is_only_for_show(page: Path) -> None:
             assert re.search(rf"\b({'|'.join(names)})\b", used), (
                 f"{path} is not used on {page.name}"
             )
+
+
+def test_the_package_on_the_plugins_page_offers_a_plugin() -> None:
+    """Its pyproject.toml, which is not built here, names the group and the page's module."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    page = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+    listing, file = page.split("    # pyproject.toml\n")
+    file, _, _ = file.partition("\nWith hatchling")
+    project = tomllib.loads(textwrap.dedent(file))["project"]
+    assert project["entry-points"] == {plugins.GROUP: {"weather": "my_package.weather:app"}}
+    assert '        weather.py          app = App("weather.proto")\n' in listing
 
 
 def test_readme_has_the_two_commands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import logging
 import operator
@@ -340,12 +341,15 @@ def test_unforeseen_exception_is_internal_without_its_text(
     error: BaseException,
 ) -> None:
     """A peer gets INTERNAL and an id; the log has the traceback under the same id."""
-    got = error_of(serve, kind, app_with(failing(kind, world, raising(error)), kind))
+    handler = failing(kind, world, raising(error))
+    got = error_of(serve, kind, app_with(handler, kind))
     assert got.code() == grpc.StatusCode.INTERNAL
     match = re.fullmatch(r"internal error \(error id ([0-9a-f]{16})\)", got.details())
     assert match is not None
     records = [record for record in caplog.records if record.name == "dynserve.handlers"]
-    assert [r.getMessage() for r in records] == [f"{PATHS[kind]} failed (error id {match[1]})"]
+    where = f"tests.test_handlers.{handler.__qualname__}"
+    message = f"{PATHS[kind]} failed in {where} (error id {match[1]})"
+    assert [r.getMessage() for r in records] == [message]
     assert records[0].exc_info is not None
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == records
     cause = records[0].exc_info[1]
@@ -439,7 +443,10 @@ def test_other_exception_after_set_code_is_logged(
     app = app_with(failing(Kind.UNARY_UNARY, "sync", fail), Kind.UNARY_UNARY)
     got = error_of(serve, Kind.UNARY_UNARY, app)
     assert (got.code(), got.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "")
-    message = "echo.Echo/Unary failed after set_code(StatusCode.FAILED_PRECONDITION)"
+    message = (
+        "echo.Echo/Unary failed in tests.test_handlers.failing.<locals>.unary"
+        " after set_code(StatusCode.FAILED_PRECONDITION)"
+    )
     assert [record.getMessage() for record in caplog.records] == [message]
 
 
@@ -617,7 +624,8 @@ def test_what_fails_after_its_call_ended_is_logged(
         while not caplog.records:  # logged on the way out
             pass
     [record] = caplog.records
-    assert record.getMessage() == "echo.Echo/Unary failed after its call had ended"
+    where = f"tests.test_handlers.{handler.__qualname__}"
+    assert record.getMessage() == f"echo.Echo/Unary failed in {where} after its call had ended"
     assert record.levelno == logging.WARNING
 
 
@@ -938,6 +946,20 @@ def test_keyboard_interrupt_is_left_to_the_program() -> None:
         asyncio.run(behaviour_of(one, Kind.UNARY_UNARY)(b"", Gone()))
 
 
+def test_keyboard_interrupt_while_a_status_is_found_out_is_left_too() -> None:
+    """Nor is one that comes when the handler has failed already."""
+
+    class Interrupted(Gone):
+        def code(self) -> None:
+            raise KeyboardInterrupt
+
+    async def one(request: Any) -> Any:
+        raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(behaviour_of(one, Kind.UNARY_UNARY)(b"", Interrupted()))
+
+
 @pytest.mark.parametrize("kind", [Kind.UNARY_UNARY, Kind.UNARY_STREAM], ids=str)
 def test_a_call_that_is_thrown_away_does_not_go_on(kind: Kind) -> None:
     """A behaviour whose coroutine is closed, as a loop that ends does it, sends nothing more."""
@@ -992,6 +1014,7 @@ def test_an_awaitable_without_a_loop_is_an_error_with_the_fix(
     call = OnServer()
     with pytest.raises(RuntimeError, match="aborted"):
         collect(behaviour_of(handler, kind)(b"", call))
+    gc.collect()  # what was never awaited would say so here, as a warning
     assert call.aborted[0] == grpc.StatusCode.INTERNAL
     [record] = caplog.records
     assert record.exc_info is not None
@@ -1008,6 +1031,10 @@ def test_a_call_that_ended_before_the_loop_was_asked_is_cancelled() -> None:
     """An awaitable of a call that is over is not left running."""
 
     class Ended(OnServer):
+        def add_callback(self, callback: Any) -> bool:
+            callback()  # when there is nothing to cancel yet
+            return True
+
         def is_active(self) -> bool:
             return False
 

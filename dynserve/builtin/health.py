@@ -2,9 +2,10 @@
 
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
-The contract and the messages are grpcio-health-checking's. Its servicer is not used: it writes to
-watchers under the lock that a change of status needs, so one client that does not read would keep
-the server from ever stopping. It also lacks List, and keeps watchers until the grace is over.
+The contract and the messages are grpcio-health-checking's. Its servicers are not used: the one for
+asyncio writes to watchers under the lock that a change of status needs, so one client that does not
+read would keep the server from ever stopping; for the one for threads Check would wait behind
+handlers that are busy. A subclass of the first would be this class over private attributes.
 """
 
 from __future__ import annotations

@@ -104,10 +104,8 @@ def _commands(served: Sequence[_Served], address: str, reflection: bool) -> list
 
 def _target(address: str) -> str:
     """The address as grpcurl on this machine dials it."""
-    if address.startswith("unix-abstract:"):
-        return f"-unix {shlex.quote('@' + address.removeprefix('unix-abstract:'))}"
-    if address.startswith("unix:"):
-        return f"-unix {shlex.quote(address.removeprefix('unix:').removeprefix('//'))}"
+    if address.startswith(("unix:", "unix-abstract:")):  # its option -unix fails up to 1.9.3
+        return shlex.quote(address)
     for scheme in _SCHEMES:
         address = address.removeprefix(scheme)
     host, _, port = address.rpartition(":")

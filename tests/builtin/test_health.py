@@ -18,6 +18,8 @@ from dynserve import App
 from dynserve.builtin.health import Health
 from dynserve.server import Server
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 Status = health_pb2.HealthCheckResponse
 SERVING, NOT_SERVING = Status.SERVING, Status.NOT_SERVING
 BUILTIN = (
@@ -102,6 +104,21 @@ def test_check_of_an_unknown_service() -> None:
                 await client.check("test.Nope")
             status = caught.value.code(), caught.value.details()
             assert status == (grpc.StatusCode.NOT_FOUND, "unknown service 'test.Nope'")
+
+    _run(main)
+
+
+def test_a_long_name_is_told_again_in_short() -> None:
+    """A status has little room: a client refuses one of more than some kilobytes."""
+
+    async def main() -> None:
+        async with _serving(_app("One")) as (_, client):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.check("x" * 1_000_000)
+            status = caught.value.code(), caught.value.details()
+            assert status == (grpc.StatusCode.NOT_FOUND, f"unknown service '{'x' * 199}...")
+            watching = client.watch("x" * 1_000_000)
+            assert (await watching.read()).status == Status.SERVICE_UNKNOWN
 
     _run(main)
 

@@ -121,7 +121,7 @@ def compiled(shop: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def channel(shop: Path) -> Iterator[grpc.Channel]:
+def channel(shop: Path, engine: str) -> Iterator[grpc.Channel]:
     """To a server of the sources."""
     app = App(shop)
     app.add(lambda request: request, "shop.Shop/Buy")
@@ -315,6 +315,37 @@ def test_errors_are_in_the_response(
         error_response=ErrorResponse(error_code=code, error_message=message),
     )
     assert len(listed.list_services_response.service) == 4
+
+
+LONG = "x" * 1_000_000
+SHORT = f"'{'x' * 199}..."
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(file_by_filename=LONG), f"no file {SHORT}"),
+        (Request(file_containing_symbol=LONG), f"no symbol {SHORT}"),
+        (
+            Request(
+                file_containing_extension=ExtensionRequest(containing_type=LONG, extension_number=1)
+            ),
+            f"no extension 1 of {SHORT}",
+        ),
+        (Request(all_extension_numbers_of_type=LONG), f"no message type {SHORT}"),
+    ],
+    ids=["file", "symbol", "extension", "type"],
+)
+def test_a_long_name_is_told_again_in_short(
+    channel: grpc.Channel, request_: Request, message: str
+) -> None:
+    """The error's text is cut, for logs and terminals; the echo of the request is the request."""
+    assert ask(channel, request_) == [
+        Response(
+            original_request=request_,
+            error_response=ErrorResponse(error_code=NOT_FOUND, error_message=message),
+        )
+    ]
 
 
 @pytest.mark.parametrize(

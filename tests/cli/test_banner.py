@@ -91,10 +91,10 @@ def test_a_schema_without_services(capsys: pytest.CaptureFixture[str]) -> None:
         ("ipv4:127.0.0.1:1", "127.0.0.1:1"),
         ("ipv6:[::]:1", "localhost:1"),
         ("dns:///example.org:1", "example.org:1"),
-        ("unix:/run/a b", "-unix '/run/a b'"),
-        ("unix:///run/s", "-unix /run/s"),
-        ("unix:s", "-unix s"),
-        ("unix-abstract:s", "-unix @s"),
+        ("unix:/run/a b", "'unix:/run/a b'"),
+        ("unix:///run/s", "unix:///run/s"),
+        ("unix:s", "unix:s"),
+        ("unix-abstract:s", "unix-abstract:s"),
     ],
 )
 def test_commands_dial_what_is_listened_on(
