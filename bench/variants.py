@@ -35,14 +35,17 @@ _RUN_PLUGIN = (
     *("-m", "dynserve", "run", str(SERVERS / "echo_plugin.py")),
     *("--listen", f"127.0.0.1:{PORT}"),
 )
-_APP = _script("dynserve_app.py", "async")
+_APP = _script("dynserve_app.py", "async", "queue")
 
 THROUGHPUT = (
     _HAND_AIO,
     Variant("hand-aio-sync", _script("hand_aio.py", "sync")),
     Variant("hand-sync", _script("hand_sync.py")),
-    Variant("dynserve async handlers", _APP),
-    Variant("dynserve sync handlers", _script("dynserve_app.py", "sync")),
+    *(
+        Variant(f"dynserve {engine} {world}", _script("dynserve_app.py", world, engine))
+        for engine in ("aio", "queue")
+        for world in ("async", "sync")
+    ),
 )
 
 START = (

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
-from dynserve.engine import AioEngine
+from dynserve.engine import Engine
+from dynserve.engines import ENGINES, engine_maker
 from dynserve.errors import UnhandledMethodsError
 from dynserve.supervisor import Supervisor
 
@@ -59,11 +60,15 @@ class Server:
         maximum_concurrent_rpcs: calls past it are refused with RESOURCE_EXHAUSTED.
         threads: how many unary sync handlers run at the same time.
         stream_threads: how many streaming sync handlers run at the same time.
+        engine: ``"queue"``, which is several times faster; ``"aio"``, which uses nothing but the
+            public grpc.aio; ``"auto"``, the first where it works. By default what the environment
+            variable ``DYNSERVE_ENGINE`` says, else ``"auto"``.
 
     Raises:
         BindError: handlers do not fit the schema.
         UnhandledMethodsError: ``strict``, and methods have no handler.
-        ValueError: ``threads``, ``stream_threads`` or ``maximum_concurrent_rpcs`` is less than 1.
+        ValueError: ``threads``, ``stream_threads`` or ``maximum_concurrent_rpcs`` is less than 1,
+            or there is no such engine.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Server:
         maximum_concurrent_rpcs: int | None = None,
         threads: int | None = None,
         stream_threads: int = 1000,
+        engine: str | None = None,
     ) -> None:
         _check_limits(
             threads=threads,
@@ -98,7 +104,8 @@ class Server:
             self._builtin += reflection_units(lambda: self._router.routes, self._drain)
         self._router = Router(self._bind(units))
         make = functools.partial(
-            AioEngine,
+            _make_engine,
+            _checked_engine(engine),
             [self._router],
             options=(*_OPTIONS, *options),
             compression=compression,
@@ -124,6 +131,7 @@ class Server:
 
         Raises:
             AddressError: an address cannot be listened on; then it listens on none.
+            EngineError: the engine that was asked for does not work here.
             RuntimeError: the server was started before.
         """
         self._report_health()
@@ -232,6 +240,17 @@ class Server:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.handlers)
+
+
+def _checked_engine(name: str | None) -> str:
+    name = name or os.environ.get("DYNSERVE_ENGINE") or "auto"
+    if name not in ENGINES:
+        raise ValueError(f"got engine={name!r}, expected one of {', '.join(map(repr, ENGINES))}")
+    return name
+
+
+def _make_engine(name: str, handlers: Sequence[grpc.GenericRpcHandler], **options: Any) -> Engine:
+    return engine_maker(name)(handlers, **options)
 
 
 def _check_limits(**limits: int | None) -> None:

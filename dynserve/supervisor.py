@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 
 from dynserve.addresses import add_port
-from dynserve.engine import AioEngine
+from dynserve.engine import Engine
 from dynserve.errors import AddressError, TerminatedError
 
 __all__ = ["Supervisor"]
@@ -40,11 +40,11 @@ class Supervisor:
     """
 
     def __init__(
-        self, make: Callable[[], AioEngine], credentials: grpc.ServerCredentials | None
+        self, make: Callable[[], Engine], credentials: grpc.ServerCredentials | None
     ) -> None:
         self._make = make
         self._credentials = credentials
-        self._engines: list[AioEngine] = []  # the last one serves, others finish their calls
+        self._engines: list[Engine] = []  # the last one serves, others finish their calls
         self._ended: asyncio.Future[BaseException | None] | None = None  # the result: why
         self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -112,7 +112,7 @@ class Supervisor:
                 await retiring
                 return
 
-    async def _retire(self, engine: AioEngine) -> None:
+    async def _retire(self, engine: Engine) -> None:
         await engine.stop(_FOREVER)
         self._engines.remove(engine)
 
@@ -160,7 +160,7 @@ def _is_grpcs(task: asyncio.Task[Any]) -> bool:
     return not isinstance(task.get_coro(), types.CoroutineType)
 
 
-async def _discard(engine: AioEngine) -> None:
+async def _discard(engine: Engine) -> None:
     """Close the ports of an engine: one that was never started would keep them."""
     try:
         await engine.start()

@@ -57,8 +57,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module", params=["queue", "aio"])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A test that asks for this runs on both engines; so do the processes that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DYNSERVE_ENGINE", request.param)
+        yield request.param
+
+
 @pytest.fixture
-def serve() -> Serve:
+def serve(engine: str) -> Serve:
     """``with serve(app) as client``: the app on a port of its own, and a client for it."""
 
     @contextmanager

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from dynserve import AddressError
 from dynserve.addresses import add_port
-from dynserve.engine import AioEngine
+from dynserve.engine import Engine
+from dynserve.engines import engine_maker
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 EXPECTED = "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
 RANGE = "a port is a number from 0 to 65535"
@@ -19,7 +23,7 @@ def listened_on(address: str) -> str:
     """What is said to be listened on, where that works."""
 
     async def main() -> str:
-        engine = AioEngine([])
+        engine: Engine = engine_maker(os.environ["DYNSERVE_ENGINE"])([])
         try:
             return add_port(engine, address, None)
         finally:
@@ -49,6 +53,8 @@ def listened_on(address: str) -> str:
             f"{EXPECTED}; did you mean 127.0.0.1:50051 (this machine) or 0.0.0.0:50051"
             " (every network)?",
         ),
+        ("99999", EXPECTED),
+        ("9" * 500, EXPECTED),
         ("localhost:65536", RANGE),
         (f"localhost:{'9' * 5000}", RANGE),
     ],

@@ -17,6 +17,8 @@ from dynserve.app import Defaults, defaults
 
 from .conftest import Serve
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 ITEM = """
 syntax = "proto3";
 package shop;

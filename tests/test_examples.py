@@ -126,7 +126,7 @@ def test_everything_is_documented(schema: Schema) -> None:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(engine: str) -> Iterator[str]:
     """The address of `dynserve run examples/*`."""
     with running(*(str(path.relative_to(ROOT)) for path in EXAMPLES)) as address:
         yield address

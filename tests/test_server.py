@@ -19,8 +19,10 @@ import grpc
 import pytest
 
 from dynserve import AddressError, App, Kind, UnhandledMethodsError
-from dynserve.engine import AioEngine
+from dynserve.engines import engine_maker
 from tests.echo import ECHO, PATHS, Item, app_with, schema
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 WAIT = 20.0
 UNARY = f"/{PATHS[Kind.UNARY_UNARY]}"
@@ -170,8 +172,7 @@ async def _started_with(server: Any, error: Exception) -> None:
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AioEngine, "start", lambda self: self._server.start())
-        patch.setattr(AioEngine, "add_port", fail)
+        patch.setattr(engine_maker(os.environ["DYNSERVE_ENGINE"]), "add_port", fail)
         await server.start()
 
 

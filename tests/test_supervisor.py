@@ -36,6 +36,12 @@ ends_itself = pytest.mark.skipif(
 CAUSE = "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"
 
 
+@pytest.fixture(autouse=True)
+def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that ends by itself."""
+    monkeypatch.setenv("DYNSERVE_ENGINE", "aio")
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """https://www.rfc-editor.org/rfc/rfc9113#section-4.1"""
     return (

@@ -1,4 +1,4 @@
-"""The same handlers on dynserve, with no generated code: dynserve_app.py PORT async|sync"""
+"""The same handlers on dynserve, with no generated code: dynserve_app.py PORT async|sync ENGINE"""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dynserve import App
 from handlers import AsyncEcho, SyncEcho
 
 
-def serve(port: str, flavour: str) -> None:
+def serve(port: str, flavour: str, engine: str) -> None:
     """Serves until the process is ended."""
     app = App(Path(__file__).parent.parent / "echo.proto")
     servicer = {"async": AsyncEcho, "sync": SyncEcho}[flavour]
     reply, item = app.schema.message("bench.SayReply"), app.schema.message("bench.Item")
     app.add_servicer(servicer(reply, item), "bench.Echo")
-    app.run(f"127.0.0.1:{port}")
+    app.run(f"127.0.0.1:{port}", engine=engine)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])
+    serve(sys.argv[1], sys.argv[2], sys.argv[3])

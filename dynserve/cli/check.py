@@ -15,7 +15,8 @@ __all__ = ["check"]
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "-I", "--include", multiple=True, metavar="DIR", type=click.Path(path_type=Path),
-    help="A folder in which imports are searched. Repeatable; inferred where none is given.",
+    help="A root that imports are searched in, before any other and in the order given; for a file"
+    " below one, no other is inferred. Repeatable.",
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 def check(paths: tuple[str, ...], include: tuple[Path, ...], quiet: bool) -> None:

@@ -10,6 +10,7 @@ import click
 
 from dynserve import plugins
 from dynserve.app import App, Defaults
+from dynserve.engines import ENGINES
 from dynserve.errors import CompileError, TargetError
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
 
@@ -30,7 +31,8 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 )  # fmt: skip
 @click.option(
     "-I", "--include", multiple=True, metavar="DIR", type=click.Path(path_type=Path),
-    help="A folder in which imports are searched. Repeatable; inferred where none is given.",
+    help="A root that imports are searched in, before any other and in the order given; for a file"
+    " below one, no other is inferred. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--listen", multiple=True, metavar="HOST:PORT", default=(DEFAULT_ADDRESS,), show_default=True,
@@ -39,6 +41,12 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 )  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse to start while a method has no handler.")
 @click.option("--no-reflection", is_flag=True, help="Do not let clients discover the services.")
+@click.option(
+    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+    envvar="DYNSERVE_ENGINE", show_envvar=True,
+    help="What carries the calls: queue is several times faster, aio uses public parts of grpcio"
+    " only; auto takes the first where it works.",
+)  # fmt: skip
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=DEFAULT_GRACE, show_default=True,
     metavar="SECONDS", help="How long calls under way may go on when the server stops.",
@@ -54,6 +62,7 @@ def run(
     listen: tuple[str, ...],
     strict: bool,
     no_reflection: bool,
+    engine: str,
     grace: float,
     log_level: str,
 ) -> None:
@@ -81,7 +90,7 @@ def run(
         raise click.ClickException("nothing is served: a source does not compile") from error
     for warning in (warning for schema in schemas for warning in schema.warnings):
         click.echo(str(warning), err=True)
-    server = app.server(*listen, strict=strict, reflection=not no_reflection)
+    server = app.server(*listen, strict=strict, reflection=not no_reflection, engine=engine)
 
     def ready() -> None:
         banner.show(server.routes, server.addresses, reflection=not no_reflection)

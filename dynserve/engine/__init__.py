@@ -1,5 +1,5 @@
 """What carries calls: plain ``grpc.GenericRpcHandler`` in, nothing of dynserve."""
 
-from .aio import AioEngine
+from .base import Engine
 
-__all__ = ["AioEngine"]
+__all__ = ["Engine"]

@@ -29,6 +29,7 @@ class ThreadPool:
         self._lock = threading.Lock()  # held for a few instructions, for all that follows
         self._threads = 0
         self._idle: list[_Worker] = []
+        self._is_closed = False
         self._waiting: deque[_Cell] = deque()
 
     def submit(self, task: Callable[[], None], *, wait: bool = True) -> Callable[[], None]:
@@ -52,6 +53,19 @@ class ThreadPool:
                 raise NoThreadError
         return cell.clear
 
+    def close(self) -> None:
+        """Let idle threads end now, and the others when they are done; tasks are still taken."""
+        with self._lock:
+            self._is_closed = True
+            for worker in self._idle:
+                worker.give([])
+            self._threads -= len(self._idle)
+            self._idle.clear()
+
+    def is_busy(self) -> bool:
+        """Whether a task would have to wait for a thread, as far as is known without the lock."""
+        return not self._idle and self._threads >= self._limit
+
     def _start(self, cell: _Cell) -> bool:
         worker = _Worker()
         worker.give(cell)
@@ -74,6 +88,9 @@ class ThreadPool:
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
+            if self._is_closed:
+                self._threads -= 1
+                return None
             self._idle.append(worker)
         cell = worker.take(_IDLE_SECONDS)
         if cell is None:

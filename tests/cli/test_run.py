@@ -24,6 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dynserve import Server
 from dynserve.cli.main import invoke
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 SECONDS = 30
 PROTO = """
 syntax = "proto3";
@@ -259,9 +261,9 @@ def test_a_terminal_gets_a_table(folder: Path) -> None:
         "1 of 2 methods have no handler (--strict refuses to start)",
         "Listening on unix:s",
         "",
-        "  grpcurl -plaintext -unix s list",
-        "  grpcurl -plaintext -unix s describe s.Items",
-        """  grpcurl -plaintext -d '{"name": "text"}' -unix s s.Items/Get""",
+        "  grpcurl -plaintext unix:s list",
+        "  grpcurl -plaintext unix:s describe s.Items",
+        """  grpcurl -plaintext -d '{"name": "text"}' unix:s s.Items/Get""",
     ]
 
 
@@ -352,9 +354,15 @@ def test_a_port_in_use(taken: str, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_mistakes_of_the_user_have_no_stack_trace(
-    words: list[str], code: int, err: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    code: int,
+    err: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is one text that says what to write, and an exit code."""
+    monkeypatch.setenv("DYNSERVE_CACHE_DIR", str(folder / "cache"))  # so that warnings are new
     write("s.proto", PROTO, NAME="s")
     write("own.py", PLUGIN, SOURCES="'s.proto'")
     write("bare.py", PLUGIN, SOURCES="")

@@ -12,7 +12,9 @@ import grpc.aio
 import pytest
 
 from dynserve.engine.call import AsyncCall
-from tests.engine.test_aio import WAIT, Channel, generic, run
+from tests.engine.test_engines import WAIT, Channel, generic, run
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 MANY = 300
 

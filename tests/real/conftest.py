@@ -10,7 +10,7 @@ from tests.running import running
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(engine: str) -> Iterator[str]:
     """The address of `dynserve run examples/route_guide`."""
     with running("examples/route_guide") as address:
         yield address

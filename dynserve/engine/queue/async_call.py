@@ -1,0 +1,156 @@
+"""A call whose handler is async: on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from .call import END, Call, ignore
+
+__all__: list[str] = []  # AsyncCall, whose methods are documented by grpc.aio.ServicerContext
+
+_log = logging.getLogger(__name__)
+
+
+# As for the sync one, and its stubs want what a client has, too.
+class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
+    """A call whose handler is a coroutine function or an async generator."""
+
+    _task: asyncio.Task[None] | None = None
+    _arrival: asyncio.Event | None = None
+    _room: asyncio.Event | None = None
+
+    # ---- the leader's: what concerns the handler is posted to the loop
+
+    def launch(self, request: bytes | None) -> None:
+        self._poller.jobs.append(functools.partial(self._launch, request))
+
+    def _wake_reader(self) -> None:
+        if self._arrival is not None:
+            self._poller.jobs.append(self._arrival.set)
+
+    def _wake_writer(self) -> None:
+        if self._room is not None:
+            self._poller.jobs.append(self._room.set)
+
+    def _interrupt(self) -> None:
+        self._poller.jobs.append(self._cancel_task)
+
+    def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
+        self._poller.jobs.append(functools.partial(_run_all, callbacks))
+
+    # ---- the loop's
+
+    def _launch(self, request: bytes | None) -> None:
+        if self._is_cancelled:  # before it began; the task would never take its first step
+            self._poller.left(self)
+            return
+        self._task = self._poller.loop.create_task(self._run(request))
+        self._poller.launched.append(self)
+
+    def after_first_step(self) -> None:
+        """The handler had its first turn; if it was not its last, cancellation matters."""
+        if not self._is_finished:
+            self.watch()
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._poller.left(self)  # a task that was not begun does not do it
+
+    async def _run(self, request: bytes | None) -> None:
+        plan = self._plan
+        result: Any = None
+        try:
+            argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
+            result = plan.behaviour(argument, self)
+            if hasattr(result, "__aiter__"):
+                async for response in result:
+                    await self._write(response)
+                self._conclude()
+            else:
+                self._conclude(await result)
+        except BaseException as error:
+            self._failed(error)
+            if hasattr(result, "aclose"):
+                await result.aclose()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+        finally:
+            self._poller.left(self)
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    async def _write(self, response: Any) -> None:
+        self._respond(response)
+        while self._is_full():
+            room = self._room = self._room or asyncio.Event()
+            room.clear()
+            if self._is_full():  # asked after it was announced: no wake-up is missed
+                await room.wait()
+            if self._is_cancelled:
+                raise asyncio.CancelledError
+
+    # ---- grpc.aio.ServicerContext
+
+    async def read(self) -> Any:
+        while True:
+            try:
+                message = self._take()
+            except IndexError:
+                arrival = self._arrival = self._arrival or asyncio.Event()
+                arrival.clear()
+                if not self._in:
+                    await arrival.wait()
+            else:
+                if message is not END:
+                    return self._decoded(message)
+                if self._is_cancelled:  # the task is told too, but maybe later
+                    raise asyncio.CancelledError
+                return grpc.aio.EOF
+
+    async def write(self, message: Any) -> None:
+        if self._is_cancelled or self._is_finished:
+            raise asyncio.CancelledError
+        await self._write(message)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+        if self._sent_headers:
+            raise ValueError("the initial metadata was sent before")
+        self._start(self._headers(tuple(initial_metadata)), ignore)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()
+    ) -> NoReturn:
+        self._abort(code, details, trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._abort(status.code, status.details, status.trailing_metadata)
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        if not self._add_callback(functools.partial(callback, self)):
+            self._poller.loop.call_soon(callback, self)
+
+    def done(self) -> bool:
+        return self._is_closed or self._is_finished
+
+    def cancelled(self) -> bool:
+        return self._is_cancelled
+
+
+def _run_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            _log.exception("a callback at the end of a call failed")

@@ -1,0 +1,438 @@
+"""A call: what it receives, what it sends, how it ends. Common to sync and async handlers.
+
+Each attribute and each method says on which side it is used: by the leader, the thread that takes
+events off the completion queue, or by the handler, which runs on a worker thread or on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from . import core
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .poller import Poller
+
+__all__ = ["END", "Aborted", "Call", "ignore", "won"]
+
+_log = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, "str | bytes"], ...]
+Operations = tuple[Any, ...]
+
+# A buffer is full at _MANY messages or _LARGE bytes, and has room again at _FEW messages and half
+# the bytes. What lies between is what one switch between threads can serve.
+_MANY, _FEW = 64, 16
+_LARGE = 256 * 1024
+
+_FOREVER = 1e9  # seconds; a deadline further away than this is none
+_ENCODINGS = {
+    grpc.Compression.NoCompression: "identity",
+    grpc.Compression.Deflate: "deflate",
+    grpc.Compression.Gzip: "gzip",
+}
+_NUMBERS = {code: code.value[0] for code in grpc.StatusCode}
+END = None  # in a buffer, after its last message; what the core has for the end of requests too
+_OVER = core.NoCall()
+
+
+class Aborted(Exception):
+    """What ``abort`` leaves a handler with; the call has its status already."""
+
+
+def won(token: list[None]) -> bool:
+    """Take the token, if it is there: of several threads that ask, one gets it."""
+    try:
+        token.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def ignore(_event: Any) -> None:
+    """The tag of a batch whose outcome another event tells."""
+
+
+class Call:
+    """One call, and the context that its handler gets.
+
+    Defaults are on the class: what a call does not use costs it nothing.
+    """
+
+    # ---- the handler's
+    _code: grpc.StatusCode | None = None
+    _details: str | bytes = ""
+    _trailing: Metadata = ()
+    _flags = 0  # of the next message
+    _encoding: str | None = None
+    _sent_headers = False
+    _is_aborted = False
+    _is_finished = False  # its status went to the core
+    # ---- the leader's
+    _is_cancelled = False  # never reset
+    _is_closed = False  # the core has told its end
+    _is_ending = False  # the end of requests was told once
+
+    def __init__(self, poller: Poller, plan: Plan, event: Any) -> None:
+        self._poller = poller
+        self._plan = plan
+        self._call = event.call
+        self._asked = event  # for the path, the metadata and the deadline
+        self._unwatched: list[None] = [None]  # the right to ask the core for the end of the call
+        self._callbacks: deque[Callable[[], None]] = deque()
+        if plan.streams_in:
+            self._in: deque[bytes | None] = deque()
+            self._in_put = self._in_got = 0  # bytes: written by the leader, by the handler
+            self._paused: list[None] = []  # the right to start the next receive
+        if plan.streams_out:
+            self._out: deque[Any] = deque()
+            self._out_put = self._out_sent = (
+                0  # bytes: by the handler, by who has the right to send
+            )
+            self._idle: list[None] = [None]  # the right to send the next message
+
+    # ---- what runs the handler: for a subclass to say
+
+    def launch(self, request: bytes | None) -> None:
+        """Have the handler run; by the leader."""
+        raise NotImplementedError
+
+    def _wake_reader(self) -> None:
+        """There are requests, or there is an end of them; by the leader."""
+
+    def _wake_writer(self) -> None:
+        """There is room for responses, or no use for them; by the leader."""
+
+    def _interrupt(self) -> None:
+        """The call was cancelled; by the leader."""
+
+    def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
+        """The call is over; by the leader."""
+
+    # ---- the beginning
+
+    def begin(self) -> None:
+        """By the leader, once."""
+        if not self._plan.is_unary:
+            self.watch()
+        if self._plan.streams_in:
+            self._receive(self._on_message)
+            self.launch(None)
+        else:
+            self._receive(self._on_request)
+
+    def refuse(self, code: grpc.StatusCode, details: str) -> None:
+        """End a call whose handler does not run; by the leader."""
+        self._code, self._details = code, details
+        self._end(())
+        self._poller.left(self)
+
+    def watch(self) -> None:
+        """Have the core tell the end of the call as it comes; any thread."""
+        if won(self._unwatched):
+            self._call.start_server_batch((core.ReceiveClose(0),), self._on_close)
+
+    # ---- requests
+
+    def _receive(self, tag: Callable[[Any], None]) -> None:
+        self._call.start_server_batch((core.ReceiveMessage(0),), tag)
+
+    def _on_request(self, event: Any) -> None:  # leader
+        request = event.batch_operations[0].message()
+        if request is None:
+            self._violated("none")
+        else:
+            self._request = request
+            self._receive(self._on_request_end)
+
+    def _on_request_end(self, event: Any) -> None:  # leader
+        request, self._request = self._request, None
+        if event.batch_operations[0].message() is None:
+            self.launch(request)
+        else:
+            self._violated("more than one")
+
+    def _violated(self, got: str) -> None:
+        # https://grpc.github.io/grpc/core/md_doc_statuscodes.html, "cardinality violation"
+        self.refuse(grpc.StatusCode.UNIMPLEMENTED, f"expected one request message, got {got}")
+
+    def _on_message(self, event: Any) -> None:  # leader
+        message = event.batch_operations[0].message()
+        if self._is_finished:
+            return
+        if message is None and not self._is_ending:
+            # A cancelled call ends its requests first and tells its end a moment later; but before
+            # another receive is through.
+            self._is_ending = True
+            self._receive(self._on_message)
+            return
+        self._in.append(message)
+        if message is not None:
+            self._in_put += len(message)
+            if len(self._in) < _MANY and self._in_put - self._in_got < _LARGE:
+                self._receive(self._on_message)
+            else:
+                self._paused.append(None)
+                self._resume()  # the handler may have taken all before it could see the token
+        self._wake_reader()
+
+    def _resume(self) -> None:  # leader, handler
+        if (
+            len(self._in) <= _FEW
+            and self._in_put - self._in_got <= _LARGE // 2
+            and won(self._paused)
+        ):
+            self._receive(self._on_message)
+
+    def _take(self) -> bytes | None:  # handler
+        """The next request that is there, or the end.
+
+        Raises:
+            IndexError: there is none yet.
+        """
+        message = self._in.popleft()
+        if message is END:
+            self._in.append(END)
+        else:
+            self._in_got += len(message)
+            if self._paused:
+                self._resume()
+        return message
+
+    def _decoded(self, request: bytes) -> Any:  # handler
+        decode = self._plan.deserialize
+        return request if decode is None else decode(request)
+
+    # ---- responses: the first leaves at once, each that has left sends the next
+
+    def _respond(self, response: Any) -> None:  # handler
+        data = self._encoded(response)
+        self._out_put += len(data)
+        self._queue(data if not self._flags else (data, self._take_flags()))
+
+    def _queue(self, item: Any) -> None:  # handler
+        self._out.append(item)
+        if won(self._idle):
+            self._send_next()
+
+    def _is_full(self) -> bool:  # handler
+        return len(self._out) >= _MANY or self._out_put - self._out_sent >= _LARGE
+
+    def _has_room(self) -> bool:
+        few = len(self._out) <= _FEW and self._out_put - self._out_sent <= _LARGE // 2
+        return few or self._is_cancelled
+
+    def _send_next(self) -> None:  # who has the right to
+        out = self._out
+        while not out:
+            self._idle.append(None)
+            if not out or not won(self._idle):
+                return  # there is really nothing, or who put it there has the token
+        item = out.popleft()
+        if item is END:
+            self._end(())  # the token is gone: nothing may follow
+            return
+        data, flags = item if type(item) is tuple else (item, 0)
+        self._out_sent += len(data)
+        message = core.SendMessage(data, flags)
+        if out and out[0] is END:
+            out.popleft()
+            self._end((message,))
+        else:
+            self._start((*self._headers(), message), self._on_sent)
+
+    def _on_sent(self, event: Any) -> None:  # leader
+        if event.success:
+            self._send_next()
+            if not self._has_room():
+                return
+        else:
+            self._is_cancelled = True  # the close event says the same, but maybe later
+        self._wake_writer()
+
+    def _encoded(self, response: Any) -> bytes:  # handler
+        encode = self._plan.serialize
+        data = response if encode is None else encode(response)
+        if type(data) is not bytes:
+            raise TypeError(f"a response is {type(data).__name__}, expected bytes")
+        return data
+
+    # ---- the end
+
+    def _headers(self, metadata: Metadata = ()) -> Operations:
+        """The initial metadata, when it is first asked for; by who has the right to send."""
+        if self._sent_headers:
+            return ()
+        self._sent_headers = True
+        if self._encoding:
+            metadata = ((core.ENCODING_KEY, self._encoding), *metadata)
+        return (core.SendHeaders(metadata, 0),)
+
+    def _take_flags(self) -> int:
+        flags, self._flags = self._flags, 0
+        return flags
+
+    def _conclude(self, response: Any = None) -> None:  # handler
+        """The handler is done: the status, after all responses; with the one response, if one."""
+        if self._plan.streams_out:
+            self._queue(END)
+        elif self._is_aborted:
+            self._end(())
+        else:
+            self._end((core.SendMessage(self._encoded(response), self._take_flags()),))
+
+    def _may_answer(self) -> bool:  # handler
+        """Whether a status has a use: to tell the client, or to learn that the call is over."""
+        return not self._is_cancelled or bool(self._unwatched)
+
+    def _end(self, operations: Operations) -> None:
+        """The status, after these operations."""
+        self._is_finished = True
+        code = 0 if self._code is None else _NUMBERS.get(self._code, 2)
+        status = core.SendStatus(self._trailing, code, self._details, 0)
+        operations = (*self._headers(), *operations, status)
+        if won(self._unwatched):
+            self._start((*operations, core.ReceiveClose(0)), self._on_close)
+        else:
+            self._start(operations, ignore)
+
+    def _start(self, operations: Operations, tag: Callable[[Any], None]) -> None:
+        # Without cancel() the client would wait for its deadline.
+        try:
+            if not self._call.start_server_batch(operations, tag):
+                return
+            _log.error("the core refuses what %s answers", self._path())
+        except Exception:  # of a type that the core does not take
+            _log.exception("cannot send what %s answers", self._path())
+        self._is_finished = True
+        self._call.cancel()
+        self.watch()
+        if tag == self._on_close:  # the right to watch was taken by what has failed
+            self._call.start_server_batch((core.ReceiveClose(0),), self._on_close)
+
+    def _failed(self, error: BaseException) -> None:  # handler
+        """The handler raised."""
+        if self._is_finished or not self._may_answer():
+            return
+        if not self._is_aborted:
+            self._is_aborted = True
+            if isinstance(error, asyncio.CancelledError):
+                self._code, self._details = grpc.StatusCode.CANCELLED, "the handler was cancelled"
+            else:
+                _log.error("%s failed", self._path(), exc_info=error)
+                self._code, self._details = grpc.StatusCode.UNKNOWN, "the handler failed"
+        self._conclude()
+
+    def _on_close(self, event: Any) -> None:  # leader
+        self._is_closed = True
+        self._call = _OVER
+        if event.batch_operations[-1].cancelled():
+            self._is_cancelled = True
+            self._interrupt()
+        callbacks = []
+        while self._callbacks:
+            callbacks.append(self._callbacks.popleft())
+        if callbacks:
+            self._run_callbacks(callbacks)
+        self._poller.closed_one()
+
+    def _add_callback(self, callback: Callable[[], None]) -> bool:
+        self._callbacks.append(callback)
+        self.watch()
+        if self._is_closed:  # withdrawn, unless the leader has it already
+            try:
+                self._callbacks.remove(callback)
+            except ValueError:
+                return True
+            return False
+        return True
+
+    # ---- what both contexts offer, under the names that grpcio gives them
+
+    def _path(self) -> str:
+        return str(self._asked.call_details.method.decode(errors="replace"))
+
+    def _abort(self, code: grpc.StatusCode, details: str, trailing: Iterable[Any]) -> NoReturn:
+        if code is grpc.StatusCode.OK:
+            raise ValueError("a call cannot be aborted with OK")
+        self._code, self._details, self._is_aborted = code, details, True
+        trailing = tuple(trailing or ())
+        if trailing:
+            self._trailing = trailing
+        raise Aborted(code, details)
+
+    def is_active(self) -> bool:
+        """Whether the call goes on, as far as is known."""
+        self.watch()
+        return not (self._is_cancelled or self._is_finished or self._is_closed)
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one, 0.0 once the call is over."""
+        if self._is_closed:
+            return 0.0
+        left: float = self._asked.call_details.deadline - time.time()
+        return None if left > _FOREVER else max(left, 0.0)
+
+    def invocation_metadata(self) -> Metadata:
+        """What the client sent."""
+        metadata: Metadata = self._asked.invocation_metadata
+        return metadata
+
+    def peer(self) -> str:
+        """Who calls; empty once the call is over."""
+        return str(self._call.peer().decode())
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """What the client's certificate proves."""
+        call = self._call
+        return None if call is _OVER else core.peer_identities(call)
+
+    def peer_identity_key(self) -> str | None:
+        """Which property of the certificate the identities are."""
+        call = self._call
+        return None if call is _OVER else core.peer_identity_key(call)
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """The properties of the connection's security."""
+        call = self._call
+        return {} if call is _OVER else core.auth_context(call)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The code of the status."""
+        self._code = code
+
+    def code(self) -> grpc.StatusCode | None:
+        """The code that was set."""
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        """The text of the status."""
+        self._details = details
+
+    def details(self) -> str:
+        """The text that was set."""
+        return self._details if isinstance(self._details, str) else self._details.decode()
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:
+        """What is sent with the status."""
+        self._trailing = tuple(trailing_metadata)
+
+    def trailing_metadata(self) -> Metadata:
+        """What was set to be sent with the status."""
+        return self._trailing
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress the responses of this call."""
+        self._encoding = _ENCODINGS[compression]
+
+    def disable_next_message_compression(self) -> None:
+        """Send the next response as it is."""
+        self._flags = core.NO_COMPRESS

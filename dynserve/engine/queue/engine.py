@@ -1,0 +1,198 @@
+"""The engine: ports, the calls that arrive, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import grpc
+
+from dynserve.engine.sync import Pools
+from dynserve.engine.threads import ThreadPool
+
+from . import core
+from .async_call import AsyncCall
+from .call import Call
+from .plan import Plan
+from .poller import Poller
+from .sync_call import SyncCall
+
+__all__ = ["QueueEngine"]
+
+_log = logging.getLogger(__name__)
+
+_CALLBACK_THREADS = 8
+_REQUESTED = 32  # calls that the core may hand over at once
+_MAX_PLANS = 4096  # method handlers that are remembered
+
+
+class _Details(NamedTuple):
+    """``grpc.HandlerCallDetails``."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class QueueEngine:
+    """A server on grpcio's completion queue. Made on the loop that async handlers run on.
+
+    Args:
+        handlers: what is served.
+        options: channel arguments, as ``grpc.server`` takes them.
+        compression: the default for responses.
+        maximum_concurrent_rpcs: calls past it are refused with RESOURCE_EXHAUSTED.
+        threads: how many unary sync handlers run at the same time.
+        stream_threads: how many streaming sync handlers run at the same time.
+    """
+
+    def __init__(
+        self,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        *,
+        options: Sequence[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        maximum_concurrent_rpcs: int | None = None,
+        threads: int | None = None,
+        stream_threads: int = 1000,
+    ) -> None:
+        pools = Pools(
+            unary=ThreadPool(threads or min(64, (os.cpu_count() or 1) * 4 + 8), "dynserve-unary"),
+            streams=ThreadPool(stream_threads, "dynserve-stream"),
+            callbacks=ThreadPool(_CALLBACK_THREADS, "dynserve-callback"),
+        )
+        self._handlers = tuple(handlers)
+        self._limit = maximum_concurrent_rpcs
+        self._loop = asyncio.get_running_loop()
+        self._queue = core.Queue()
+        self._core = core.make_server(options, compression)
+        self._core.register_completion_queue(self._queue)
+        self._poller = Poller(self._queue, self._loop, pools)
+        self._plans: dict[int, Plan] = {}  # the leader's
+        self._state = threading.Lock()  # for what follows
+        self._is_serving = False
+        self._is_stopped = False
+        self._is_over = False
+        self._ended = asyncio.Event()
+
+    def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen on an address; returns the port, which the system chose where 0 was asked for.
+
+        Raises:
+            RuntimeError: the address cannot be bound.
+        """
+        if credentials is None:
+            port = self._core.add_http2_port(address.encode())
+        else:
+            port = self._core.add_http2_port(address.encode(), credentials._credentials)  # type: ignore[attr-defined]
+        if not port:
+            raise RuntimeError(f"cannot bind {address}")
+        return int(port)
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        with self._state:
+            self._core.start()
+            self._is_serving = True
+            for _ in range(_REQUESTED):
+                self._core.request_call(self._queue, self._queue, self._on_call)
+        self._poller.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """Refuse new calls, let those under way finish for ``grace`` seconds, cancel the rest."""
+        if not self._is_serving and not self._is_stopped:
+            self._is_stopped = True  # it never started
+            self._ended.set()
+        with self._state:
+            if self._is_serving:
+                self._is_serving = False
+                self._is_stopped = True
+                self._core.shutdown(self._queue, self._on_shutdown)
+        if grace:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), grace)
+        if not self._ended.is_set():
+            for call in list(self._poller.serving):
+                call.watch()  # or their end would be told with their answer only
+            with self._state:
+                if not self._is_over:
+                    self._core.cancel_all_calls()
+            await self._ended.wait()
+
+    async def wait_for_termination(self) -> None:
+        """Return when the server has stopped."""
+        await self._ended.wait()
+
+    # ---- the leader's
+
+    def _on_call(self, event: Any) -> None:
+        with self._state:
+            if self._is_serving:
+                self._core.request_call(self._queue, self._queue, self._on_call)
+        if not event.success:
+            return
+        call = self._call_for(event)
+        self._poller.enter(call)
+        if self._limit is not None and len(self._poller.serving) > self._limit:
+            call.refuse(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are open on this server"
+            )
+        else:
+            call.begin()
+
+    def _call_for(self, event: Any) -> Call:
+        path = event.call_details.method.decode(errors="replace")
+        try:
+            handler = self._find(_Details(path, event.invocation_metadata))
+        except Exception:
+            _log.exception("no handler was found for %s", path)
+            handler = _FAILED
+        if handler is None:
+            handler = _UNKNOWN
+        plan = self._plans.get(id(handler))
+        if plan is None:
+            if len(self._plans) >= _MAX_PLANS:  # handlers that are made for each call
+                self._plans.clear()
+            plan = self._plans[id(handler)] = Plan(handler)
+        return (
+            AsyncCall(self._poller, plan, event)
+            if plan.is_async
+            else SyncCall(self._poller, plan, event)
+        )
+
+    def _find(self, details: _Details) -> Any:
+        for handler in self._handlers:
+            found = handler.service(details)  # type: ignore[arg-type]
+            if found is not None:
+                return found
+        return None
+
+    def _on_shutdown(self, _event: Any) -> None:
+        self._poller.when_idle(self._end)
+
+    def _end(self) -> None:
+        # The queue is not shut down: a handler that still runs may send to it. It goes with its
+        # last reference.
+        self._poller.halt()
+        with self._state:
+            self._is_over = True
+            self._core.destroy()
+        try:
+            self._loop.call_soon_threadsafe(self._ended.set)
+        except RuntimeError:  # the loop was closed: nobody waits
+            _log.debug("the loop was closed before its server had ended")
+
+
+def _refusing(code: grpc.StatusCode, details: str) -> grpc.RpcMethodHandler[Any, Any]:
+    async def refuse(_requests: Any, call: Any) -> None:
+        await call.abort(code, details)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+_UNKNOWN = _refusing(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+_FAILED = _refusing(grpc.StatusCode.INTERNAL, "the method could not be looked up")

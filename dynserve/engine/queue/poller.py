@@ -1,0 +1,213 @@
+"""The leader: one thread that takes events off the completion queue and acts on them.
+
+Events come in bursts. A burst is taken to its end before anybody is woken: whoever then runs, a
+worker or the loop, finds all its messages there, and what it answers leaves together, so that the
+client's next requests come together too.
+
+A sync handler that has proved quick runs on the leader itself. Should it take long after all, the
+watchdog lets another thread lead; the one that it held up ends with its handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dynserve.engine.threads import ThreadPool
+
+from .call import won
+
+if TYPE_CHECKING:
+    from dynserve.engine.sync import Pools
+
+    from .async_call import AsyncCall
+    from .call import Call
+    from .sync_call import Gate, SyncCall
+
+__all__ = ["Poller"]
+
+_log = logging.getLogger(__name__)
+
+_BURST = 64  # events; others have to get on as well
+_LOOP_TURN = 0.002  # seconds that the leader leaves to the loop after it gave it something to do
+_TICK = 0.004  # seconds; a handler holds up the leader for two of them at most
+_QUIET = 50  # ticks without a handler on the leader, after which the watchdog sleeps
+
+_Lead = list[int]  # of one leader: while a handler runs on it, the number of the run
+
+
+class Poller:
+    """Leads, and has what its calls share.
+
+    Args:
+        queue: the completion queue.
+        loop: where async handlers run.
+        pools: where sync handlers run.
+    """
+
+    def __init__(self, queue: Any, loop: asyncio.AbstractEventLoop, pools: Pools) -> None:
+        self.loop = loop
+        self.pools = pools
+        self.context = contextvars.copy_context()  # what handlers find set
+        self.serving: set[Call] = set()  # their handlers have not ended
+        self.open = 0  # calls whose end the core has not told
+        # ---- the leader's
+        self.wake_later: list[Gate] = []
+        self.jobs: list[Callable[[], object]] = []  # for the loop
+        self.quick: deque[tuple[SyncCall, bytes | None]] = deque()  # to be run on the leader
+        # ---- the loop's
+        self.launched: list[AsyncCall] = []
+        self._queue = queue
+        self._lead: _Lead = []  # the present leader's
+        self._runs = itertools.count()
+        self._leaders = ThreadPool(1 << 30, "dynserve-poller")
+        self._watchdog: threading.Thread | None = None
+        self._watchdog_wanted = threading.Event()
+        self._halted = threading.Event()
+        self._on_idle: Callable[[], None] | None = None
+
+    # ---- calls
+
+    def enter(self, call: Call) -> None:
+        """A call begins; by the leader."""
+        self.open += 1
+        self.serving.add(call)
+
+    def left(self, call: Call) -> None:
+        """The handler of a call has ended, or never runs; any thread."""
+        self.serving.discard(call)
+
+    def closed_one(self) -> None:
+        """The core told the end of a call; by the leader."""
+        self.open -= 1
+        if not self.open and self._on_idle is not None:
+            self._on_idle()
+
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when no call is open; by the leader."""
+        self._on_idle = then
+        if not self.open:
+            then()
+
+    # ---- leading
+
+    def start(self) -> None:
+        """Begin to lead, on a thread of its own."""
+        self._new_leader()
+
+    def halt(self) -> None:
+        """Stop leading; by the leader."""
+        self._halted.set()
+        self._watchdog_wanted.set()
+        for pool in (self._leaders, *self.pools):
+            pool.close()
+
+    def _new_leader(self) -> None:
+        lead: _Lead = []
+        self._lead = lead
+        self._leaders.submit(lambda: self._run(lead))
+
+    def _run(self, lead: _Lead) -> None:
+        poll = self._queue.poll
+        while not self._halted.is_set():
+            self._deal(poll(None))
+            for _ in range(_BURST):
+                if self._halted.is_set() or not self._deal(poll(0.0)):
+                    break
+            self._wake()
+            if self.quick and not self._run_quick(lead):
+                return
+
+    @staticmethod
+    def _deal(event: Any) -> bool:
+        """Act on an event; False where it is none, but the end of the time to wait for one."""
+        if event.tag is None:
+            return False
+        try:
+            event.tag(event)
+        except Exception:
+            _log.exception("an event was not dealt with")
+        return True
+
+    def _wake(self) -> None:
+        if self.wake_later:
+            for gate in self.wake_later:
+                gate.wake()
+            self.wake_later.clear()
+        if self.jobs:
+            jobs, self.jobs = self.jobs, []
+            turn = threading.Lock()
+            turn.acquire()
+            try:
+                self.loop.call_soon_threadsafe(self._do, jobs, turn, context=self.context)
+            except RuntimeError:  # the loop was closed: nobody is left to serve
+                return
+            # While the loop works it would not let go of the interpreter for long, so that polling
+            # meanwhile would only make both slower.
+            turn.acquire(timeout=_LOOP_TURN)
+
+    def _do(self, jobs: list[Callable[[], object]], turn: threading.Lock) -> None:  # loop
+        for job in jobs:
+            try:
+                job()
+            except Exception:
+                _log.exception("an event was not dealt with")
+        if self.launched:
+            launched, self.launched = self.launched, []
+            self.loop.call_soon(self._after_first_steps, launched, turn)
+        else:
+            turn.release()
+
+    @staticmethod
+    def _after_first_steps(calls: list[AsyncCall], turn: threading.Lock) -> None:  # loop
+        turn.release()
+        for call in calls:
+            call.after_first_step()
+
+    # ---- quick handlers
+
+    def _run_quick(self, lead: _Lead) -> bool:
+        """Run what waits; False where the lead was lost meanwhile."""
+        while self.quick:
+            call, request = self.quick.popleft()
+            lead.append(next(self._runs))
+            if not self._watchdog_wanted.is_set():
+                self._want_watchdog()
+            self.context.copy().run(call.run, request)
+            if not won(lead):  # type: ignore[arg-type]
+                return False
+        return True
+
+    def _want_watchdog(self) -> None:
+        self._watchdog_wanted.set()
+        if self._watchdog is None:
+            self._watchdog = threading.Thread(
+                target=self._watch, name="dynserve-watchdog", daemon=True
+            )
+            self._watchdog.start()
+
+    def _watch(self) -> None:
+        seen: int | None = None
+        quiet = 0
+        while not self._halted.is_set():
+            if quiet > _QUIET:
+                self._watchdog_wanted.clear()
+                if not self._lead:
+                    self._watchdog_wanted.wait()
+                quiet = 0
+            time.sleep(_TICK)
+            lead = self._lead
+            now = next(iter(lead[:1]), None)
+            if now is None or now != seen:
+                quiet = quiet + 1 if now is None else 0
+                seen = now
+            elif won(lead):  # type: ignore[arg-type]  # maybe of a later run: it loses the lead then
+                seen = None
+                self._new_leader()

@@ -1,0 +1,203 @@
+"""A call whose handler is sync: on a worker thread, or a quick one on the leader itself."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+
+from dynserve.engine.threads import NoThreadError
+
+from .call import END, Call, Metadata, ignore, won
+
+__all__ = ["Gate"]  # and SyncCall, whose methods are documented by grpc.ServicerContext
+
+_log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Lets one thread sleep until another wakes it; free of charge where there is no need to."""
+
+    __slots__ = ("_asleep", "_lock")
+
+    def __init__(self) -> None:
+        self._asleep: list[None] = []
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def sleep(self, is_over: Callable[[], object]) -> None:
+        """Return when ``is_over`` may be true; ask it again, a wake-up may be an old one."""
+        self._asleep.append(None)
+        if is_over() and won(self._asleep):  # asked after it was announced: no wake-up is missed
+            return
+        self._lock.acquire()  # where the token is gone, its release is on the way
+
+    def is_asleep(self) -> bool:
+        """Whether a thread sleeps, or is about to."""
+        return bool(self._asleep)
+
+    def wake(self) -> None:
+        """End the sleep of the thread, if it sleeps."""
+        if won(self._asleep):
+            self._lock.release()
+
+
+# The stubs of grpcio are stricter than its own contexts: None for no deadline, lists of identities.
+class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
+    """A call whose handler is a function or a generator."""
+
+    _take_back: Callable[[], None] = staticmethod(lambda: None)  # it waits for a thread
+
+    @property
+    def event_loop(self) -> Any:
+        """The loop of the server, for a handler that has something to run on it."""
+        return self._poller.loop
+
+    # ---- the leader's
+
+    def begin(self) -> None:
+        if self._plan.streams_in:
+            self._arrival = Gate()
+        if self._plan.streams_out:
+            self._room = Gate()
+        super().begin()
+
+    def launch(self, request: bytes | None) -> None:
+        if self._plan.is_quick:
+            self._poller.quick.append((self, request))
+            return
+        try:
+            if not self._plan.is_unary:
+                self._poller.pools.streams.submit(self._task(request), wait=False)
+                return
+            pool = self._poller.pools.unary
+            if pool.is_busy():  # it may wait long, and should not run if it ends before
+                self.watch()
+            self._take_back = pool.submit(self._task(request), wait=True)
+        except NoThreadError:
+            told = (
+                "too many calls wait for a thread on this server"
+                if self._plan.is_unary
+                else "too many streams are open on this server"
+            )
+            self._code, self._details = grpc.StatusCode.RESOURCE_EXHAUSTED, told
+            self._is_aborted = True
+            self._conclude()
+            self._poller.left(self)
+
+    def _task(self, request: bytes | None) -> Callable[[], None]:
+        return functools.partial(self._poller.context.copy().run, self.run, request)
+
+    def _wake_reader(self) -> None:
+        if self._arrival.is_asleep():
+            self._poller.wake_later.append(self._arrival)
+
+    def _wake_writer(self) -> None:
+        if self._room.is_asleep():
+            self._poller.wake_later.append(self._room)
+
+    def _interrupt(self) -> None:
+        self._take_back()
+        if self._plan.streams_in:
+            self._arrival.wake()
+        if self._plan.streams_out:
+            self._room.wake()
+
+    def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
+        run = self._poller.context.copy().run
+        try:
+            self._poller.pools.callbacks.submit(functools.partial(run, _run_all, callbacks))
+        except NoThreadError:
+            _log.error("callbacks at the end of a call found no thread")
+
+    # ---- the handler's
+
+    def run(self, request: bytes | None) -> None:
+        """Run the handler and answer the call."""
+        plan = self._plan
+        try:
+            if self._is_cancelled or self.time_remaining() == 0.0:
+                return
+            begun = time.perf_counter()
+            argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
+            response = plan.behaviour(argument, self)
+            if plan.streams_out:
+                self._respond_all(response)
+            elif plan.is_unary:
+                plan.learn(time.perf_counter() - begun)
+            if self._may_answer():
+                self._conclude(response)
+        except BaseException as error:
+            self._failed(error)
+        finally:
+            if not self._is_finished:  # the core ends it, or has
+                self.watch()
+            self._poller.left(self)
+
+    def _respond_all(self, responses: Iterable[Any]) -> None:
+        try:
+            for response in responses:
+                if self._is_cancelled:
+                    break
+                self._respond(response)
+                if self._is_full():
+                    while not self._has_room():
+                        self._room.sleep(self._has_room)
+        finally:
+            close = getattr(responses, "close", None)
+            if close is not None:  # here and now, on the thread that ran it
+                close()
+
+    def _requests(self) -> Iterator[Any]:
+        while True:
+            try:
+                message = self._take()
+            except IndexError:
+                if self._is_cancelled:
+                    raise grpc.RpcError("the call was cancelled") from None
+                self._arrival.sleep(lambda: self._in or self._is_cancelled)
+            else:
+                if message is END:
+                    if self._is_cancelled:
+                        raise grpc.RpcError("the call was cancelled")
+                    return
+                yield self._decoded(message)
+
+    # ---- grpc.ServicerContext
+
+    def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()
+    ) -> NoReturn:
+        self._abort(code, details, trailing_metadata)
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._abort(status.code, status.details, status.trailing_metadata)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return self._add_callback(callback)
+
+    def cancel(self) -> bool:
+        if not self.is_active():
+            return False
+        self._call.cancel(grpc.StatusCode.CANCELLED.value[0], "cancelled by the server")
+        return True
+
+    def send_initial_metadata(self, initial_metadata: Metadata) -> None:
+        if self._is_cancelled:
+            raise grpc.RpcError("the call has ended")
+        if self._sent_headers:
+            raise ValueError("the initial metadata was sent before")
+        self._start(self._headers(tuple(initial_metadata)), ignore)
+
+
+def _run_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        try:
+            callback()
+        except BaseException:
+            _log.exception("a callback at the end of a call failed")
