@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import platform
+import sys
 from collections.abc import Callable
 
 import grpc
@@ -55,7 +55,7 @@ def _problem() -> str:
     """Why the queue engine cannot be used, empty where it can; found out once a process."""
     folder = default_folder()
     cache = Cache(folder) if folder is not None else None
-    versions = (grpc.__version__, platform.python_version(), platform.platform())
+    versions = (grpc.__version__, sys.version, sys.platform)
     key = Cache.key([_PROVEN, *(version.encode() for version in versions)])
     if cache is not None and cache.load(key) is not None:
         return ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,18 +16,12 @@ import grpc
 import grpc.aio
 
 from .call import AsyncCall
-from .sync import Pools, serve_stream, serve_unary
-from .threads import ThreadPool
+from .sync import serve_stream, serve_unary
+from .threads import Pools
 
 __all__ = ["AioEngine"]
 
-_CALLBACK_THREADS = 8
 _MAX_ADAPTED = 4096  # handlers whose adapted form is remembered
-
-
-def default_threads() -> int:
-    """How many unary sync handlers run at the same time unless told otherwise."""
-    return min(64, (os.cpu_count() or 1) * 4 + 8)
 
 
 class AioEngine:
@@ -53,11 +46,7 @@ class AioEngine:
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
-        pools = Pools(
-            unary=ThreadPool(threads or default_threads(), "dynserve-unary"),
-            streams=ThreadPool(stream_threads, "dynserve-stream"),
-            callbacks=ThreadPool(_CALLBACK_THREADS, "dynserve-callback"),
-        )
+        pools = self._pools = Pools(threads, stream_threads)
         self._server = grpc.aio.server(
             handlers=[_Adapter(handler, pools) for handler in handlers],
             options=options,
@@ -82,6 +71,7 @@ class AioEngine:
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, let those under way finish for ``grace`` seconds, cancel the rest."""
         await self._server.stop(grace)
+        self._pools.close()
 
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""

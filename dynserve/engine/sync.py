@@ -14,28 +14,20 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
 from .bridge import ClosedError, Pipe
 from .call import AsyncCall, receive
-from .threads import NoThreadError, ThreadPool
+from .threads import NoThreadError, Pools, ThreadPool
 
-__all__ = ["Pools", "serve_stream", "serve_unary"]
+__all__ = ["serve_stream", "serve_unary"]
 
 _log = logging.getLogger(__name__)
 Behaviour = Callable[[Any, Any], Any]
 Metadata = tuple[tuple[str, "str | bytes"], ...]
-
-
-class Pools(NamedTuple):
-    """The threads of an engine, by what they are for."""
-
-    unary: ThreadPool
-    streams: ThreadPool
-    callbacks: ThreadPool
 
 
 class _Abort(Exception):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["NoThreadError", "ThreadPool"]
+__all__ = ["NoThreadError", "Pools", "ThreadPool"]
 
 _IDLE_SECONDS = 30.0
 _MAX_WAITING = 10_000  # tasks
+_MAX_UNARY, _CALLBACKS = 64, 8  # threads
 
 
 class NoThreadError(Exception):
@@ -101,6 +103,27 @@ class ThreadPool:
                     return None
             cell = worker.take()  # it was given a task just now
         return cell
+
+
+class Pools:
+    """The threads of an engine, by what they are for.
+
+    Args:
+        threads: how many unary sync handlers run at the same time, None for a number that fits the
+            machine.
+        stream_threads: how many streaming sync handlers run at the same time.
+    """
+
+    def __init__(self, threads: int | None, stream_threads: int) -> None:
+        fitting = min(_MAX_UNARY, (os.cpu_count() or 1) * 4 + 8)
+        self.unary = ThreadPool(threads or fitting, "dynserve-unary")
+        self.streams = ThreadPool(stream_threads, "dynserve-stream")
+        self.callbacks = ThreadPool(_CALLBACKS, "dynserve-callback")
+
+    def close(self) -> None:
+        """Let idle threads end; see :meth:`ThreadPool.close`."""
+        for pool in (self.unary, self.streams, self.callbacks):
+            pool.close()
 
 
 _Cell = list[Callable[[], None]]  # the task, or nothing once somebody took it

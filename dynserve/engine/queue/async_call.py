@@ -65,7 +65,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
             self._poller.left(self)  # a task that was not begun does not do it
 
     async def _run(self, request: bytes | None) -> None:
-        plan = self._plan
+        plan = self.plan
         result: Any = None
         try:
             argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
@@ -90,14 +90,15 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
             yield message
 
     async def _write(self, response: Any) -> None:
+        if self._is_cancelled:  # the task is told too, but maybe later
+            raise asyncio.CancelledError
         self._respond(response)
-        while self._is_full():
+        if self._is_full():
             room = self._room = self._room or asyncio.Event()
             room.clear()
-            if self._is_full():  # asked after it was announced: no wake-up is missed
+            while not self._has_room():  # asked after it was announced: no wake-up is missed
                 await room.wait()
-            if self._is_cancelled:
-                raise asyncio.CancelledError
+                room.clear()
 
     # ---- grpc.aio.ServicerContext
 

@@ -83,7 +83,7 @@ class Call:
 
     def __init__(self, poller: Poller, plan: Plan, event: Any) -> None:
         self._poller = poller
-        self._plan = plan
+        self.plan = plan
         self._call = event.call
         self._asked = event  # for the path, the metadata and the deadline
         self._unwatched: list[None] = [None]  # the right to ask the core for the end of the call
@@ -121,9 +121,9 @@ class Call:
 
     def begin(self) -> None:
         """By the leader, once."""
-        if not self._plan.is_unary:
+        if not self.plan.is_unary:
             self.watch()
-        if self._plan.streams_in:
+        if self.plan.streams_in:
             self._receive(self._on_message)
             self.launch(None)
         else:
@@ -208,7 +208,7 @@ class Call:
         return message
 
     def _decoded(self, request: bytes) -> Any:  # handler
-        decode = self._plan.deserialize
+        decode = self.plan.deserialize
         return request if decode is None else decode(request)
 
     # ---- responses: the first leaves at once, each that has left sends the next
@@ -259,7 +259,7 @@ class Call:
         self._wake_writer()
 
     def _encoded(self, response: Any) -> bytes:  # handler
-        encode = self._plan.serialize
+        encode = self.plan.serialize
         data = response if encode is None else encode(response)
         if type(data) is not bytes:
             raise TypeError(f"a response is {type(data).__name__}, expected bytes")
@@ -282,7 +282,7 @@ class Call:
 
     def _conclude(self, response: Any = None) -> None:  # handler
         """The handler is done: the status, after all responses; with the one response, if one."""
-        if self._plan.streams_out:
+        if self.plan.streams_out:
             self._queue(END)
         elif self._is_aborted:
             self._end(())

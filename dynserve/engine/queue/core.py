@@ -2,9 +2,8 @@
 
 ``grpc._cython.cygrpc`` is what grpcio's own ``grpc/_server.py`` is written on: thin classes over
 the core's C interface, https://github.com/grpc/grpc/blob/master/include/grpc/grpc.h. It is not
-public. What is used here is used by ``grpc/_server.py`` in the same way in every version from 1.81, the
-lowest that is supported, to 1.85: were it changed, grpcio's own server would have been changed with
-it. ``probe`` finds out before anything is served.
+public. What is used here is used by ``grpc/_server.py`` in the same way in every version from 1.81,
+the lowest that is supported, to 1.85. ``probe`` finds out whether that still holds.
 """
 
 from __future__ import annotations

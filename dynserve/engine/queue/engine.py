@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import grpc
 
-from dynserve.engine.sync import Pools
-from dynserve.engine.threads import ThreadPool
+from dynserve.engine.threads import Pools
 
 from . import core
 from .async_call import AsyncCall
@@ -26,7 +24,6 @@ __all__ = ["QueueEngine"]
 
 _log = logging.getLogger(__name__)
 
-_CALLBACK_THREADS = 8
 _REQUESTED = 32  # calls that the core may hand over at once
 _MAX_PLANS = 4096  # method handlers that are remembered
 
@@ -60,18 +57,14 @@ class QueueEngine:
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
-        pools = Pools(
-            unary=ThreadPool(threads or min(64, (os.cpu_count() or 1) * 4 + 8), "dynserve-unary"),
-            streams=ThreadPool(stream_threads, "dynserve-stream"),
-            callbacks=ThreadPool(_CALLBACK_THREADS, "dynserve-callback"),
-        )
         self._handlers = tuple(handlers)
         self._limit = maximum_concurrent_rpcs
         self._loop = asyncio.get_running_loop()
         self._queue = core.Queue()
         self._core = core.make_server(options, compression)
         self._core.register_completion_queue(self._queue)
-        self._poller = Poller(self._queue, self._loop, pools)
+        pools = Pools(threads, stream_threads)
+        self._poller = Poller(self._queue, self._loop, pools, self._cancel)
         self._plans: dict[int, Plan] = {}  # the leader's
         self._state = threading.Lock()  # for what follows
         self._is_serving = False
@@ -107,25 +100,33 @@ class QueueEngine:
         if not self._is_serving and not self._is_stopped:
             self._is_stopped = True  # it never started
             self._ended.set()
-        with self._state:
-            if self._is_serving:
-                self._is_serving = False
-                self._is_stopped = True
-                self._core.shutdown(self._queue, self._on_shutdown)
+        self._refuse_calls()
         if grace:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), grace)
         if not self._ended.is_set():
-            for call in list(self._poller.serving):
-                call.watch()  # or their end would be told with their answer only
-            with self._state:
-                if not self._is_over:
-                    self._core.cancel_all_calls()
+            self._cancel()
             await self._ended.wait()
 
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""
         await self._ended.wait()
+
+    def _refuse_calls(self) -> None:
+        with self._state:
+            if self._is_serving:
+                self._is_serving = False
+                self._is_stopped = True
+                self._core.shutdown(self._queue, self._on_shutdown)
+
+    def _cancel(self) -> None:
+        """Cancel all calls; any thread."""
+        self._refuse_calls()
+        for call in list(self._poller.serving):
+            call.watch()  # or its end would be told with its answer only
+        with self._state:
+            if not self._is_over:
+                self._core.cancel_all_calls()
 
     # ---- the leader's
 

@@ -50,6 +50,10 @@ class Plan:
         self.is_quick = False
         self._score = 0
 
+    def forget(self) -> None:
+        """A run takes too long; it has not ended."""
+        self._score, self.is_quick = 0, False
+
     def learn(self, seconds: float) -> None:
         """A run took that long: on the clock, for what matters is how long a thread is away."""
         if seconds < self._QUICK:
@@ -59,7 +63,7 @@ class Plan:
         elif seconds < self._SLOW:
             self._score = max(0, self._score - 8)
         else:
-            self._score, self.is_quick = 0, False
+            self.forget()
 
 
 def _is_async(behaviour: Any) -> bool:

@@ -20,15 +20,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dynserve.engine.threads import ThreadPool
+from dynserve.engine.threads import Pools, ThreadPool
 
 from .call import won
 
 if TYPE_CHECKING:
-    from dynserve.engine.sync import Pools
-
     from .async_call import AsyncCall
     from .call import Call
+    from .plan import Plan
     from .sync_call import Gate, SyncCall
 
 __all__ = ["Poller"]
@@ -50,9 +49,16 @@ class Poller:
         queue: the completion queue.
         loop: where async handlers run.
         pools: where sync handlers run.
+        abandon: ends the server, when its loop was closed.
     """
 
-    def __init__(self, queue: Any, loop: asyncio.AbstractEventLoop, pools: Pools) -> None:
+    def __init__(
+        self,
+        queue: Any,
+        loop: asyncio.AbstractEventLoop,
+        pools: Pools,
+        abandon: Callable[[], None],
+    ) -> None:
         self.loop = loop
         self.pools = pools
         self.context = contextvars.copy_context()  # what handlers find set
@@ -65,8 +71,10 @@ class Poller:
         # ---- the loop's
         self.launched: list[AsyncCall] = []
         self._queue = queue
+        self._abandon = abandon
         self._lead: _Lead = []  # the present leader's
         self._runs = itertools.count()
+        self._on_leader: Plan | None = None  # whose handler runs there
         self._leaders = ThreadPool(1 << 30, "dynserve-poller")
         self._watchdog: threading.Thread | None = None
         self._watchdog_wanted = threading.Event()
@@ -106,8 +114,8 @@ class Poller:
         """Stop leading; by the leader."""
         self._halted.set()
         self._watchdog_wanted.set()
-        for pool in (self._leaders, *self.pools):
-            pool.close()
+        self._leaders.close()
+        self.pools.close()
 
     def _new_leader(self) -> None:
         lead: _Lead = []
@@ -148,6 +156,7 @@ class Poller:
             try:
                 self.loop.call_soon_threadsafe(self._do, jobs, turn, context=self.context)
             except RuntimeError:  # the loop was closed: nobody is left to serve
+                self._abandon()
                 return
             # While the loop works it would not let go of the interpreter for long, so that polling
             # meanwhile would only make both slower.
@@ -177,6 +186,7 @@ class Poller:
         """Run what waits; False where the lead was lost meanwhile."""
         while self.quick:
             call, request = self.quick.popleft()
+            self._on_leader = call.plan
             lead.append(next(self._runs))
             if not self._watchdog_wanted.is_set():
                 self._want_watchdog()
@@ -210,4 +220,6 @@ class Poller:
                 seen = now
             elif won(lead):  # type: ignore[arg-type]  # maybe of a later run: it loses the lead then
                 seen = None
+                if self._on_leader is not None:
+                    self._on_leader.forget()  # or the next call would hold up the next leader
                 self._new_leader()

@@ -61,18 +61,18 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     # ---- the leader's
 
     def begin(self) -> None:
-        if self._plan.streams_in:
+        if self.plan.streams_in:
             self._arrival = Gate()
-        if self._plan.streams_out:
+        if self.plan.streams_out:
             self._room = Gate()
         super().begin()
 
     def launch(self, request: bytes | None) -> None:
-        if self._plan.is_quick:
+        if self.plan.is_quick:
             self._poller.quick.append((self, request))
             return
         try:
-            if not self._plan.is_unary:
+            if not self.plan.is_unary:
                 self._poller.pools.streams.submit(self._task(request), wait=False)
                 return
             pool = self._poller.pools.unary
@@ -82,7 +82,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
         except NoThreadError:
             told = (
                 "too many calls wait for a thread on this server"
-                if self._plan.is_unary
+                if self.plan.is_unary
                 else "too many streams are open on this server"
             )
             self._code, self._details = grpc.StatusCode.RESOURCE_EXHAUSTED, told
@@ -103,9 +103,9 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
 
     def _interrupt(self) -> None:
         self._take_back()
-        if self._plan.streams_in:
+        if self.plan.streams_in:
             self._arrival.wake()
-        if self._plan.streams_out:
+        if self.plan.streams_out:
             self._room.wake()
 
     def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
@@ -119,7 +119,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
 
     def run(self, request: bytes | None) -> None:
         """Run the handler and answer the call."""
-        plan = self._plan
+        plan = self.plan
         try:
             if self._is_cancelled or self.time_remaining() == 0.0:
                 return
