@@ -1,0 +1,119 @@
+"""Which engine serves, and what happens where the fast one does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from dynserve import EngineError, engines
+from dynserve.engine.queue import probe
+from dynserve.engines import engine_maker
+from dynserve.server import Server
+from tests.echo import PATHS, Item, app_with, schema
+from tests.test_handlers import Kind
+
+PROBLEM = f"it failed with grpcio {grpc.__version__}: ImportError: no such name"
+WARNING = f"the queue engine is not used: {PROBLEM}; grpc.aio serves, several times slower"
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing was proved yet, on disk or in this process."""
+    monkeypatch.setenv("DYNSERVE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("DYNSERVE_ENGINE", raising=False)
+    engines._problem.cache_clear()
+    engines._warn.cache_clear()
+    yield
+    engines._problem.cache_clear()
+    engines._warn.cache_clear()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grpcio whose private layer has changed."""
+
+    def fail() -> None:
+        raise ImportError("no such name")
+
+    monkeypatch.setattr(probe, "probe", fail)
+
+
+@pytest.mark.parametrize(("name", "made"), [("auto", "QueueEngine"), ("queue", "QueueEngine"), ("aio", "AioEngine")])
+def test_the_engine_of_a_name(name: str, made: str) -> None:
+    """Where it works, auto is the queue engine."""
+    assert engine_maker(name).__name__ == made
+
+
+@pytest.mark.usefixtures("broken")
+def test_auto_falls_back_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the reason, once a process."""
+    with caplog.at_level(logging.WARNING):
+        assert [engine_maker("auto").__name__ for _ in range(3)] == ["AioEngine"] * 3
+    assert [record.getMessage() for record in caplog.records] == [WARNING]
+
+
+@pytest.mark.usefixtures("broken")
+def test_queue_insists() -> None:
+    """Who asks for the engine gets it, or an error with the way out."""
+    with pytest.raises(EngineError) as caught:
+        engine_maker("queue")
+    assert str(caught.value) == (
+        f"engine 'queue': {PROBLEM}; engine='aio' needs public parts only"
+    )
+    server = app_with(lambda request: request, Kind.UNARY_UNARY).server("127.0.0.1:0", engine="queue")
+    with pytest.raises(EngineError):
+        asyncio.run(server.start())
+
+
+@pytest.mark.usefixtures("broken")
+def test_aio_asks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is tried, and nothing said."""
+    assert engine_maker("aio").__name__ == "AioEngine"
+    assert caplog.records == []
+
+
+@pytest.mark.usefixtures("broken")
+def test_what_was_served_is_served_all_the_same() -> None:
+    """An app does not notice which engine it got."""
+    app = app_with(lambda request: Item(number=request.number + 1), Kind.UNARY_UNARY)
+    with (
+        app.server("127.0.0.1:0").in_thread() as server,
+        grpc.insecure_channel(server.addresses[0]) as channel,
+    ):
+        path = schema.method(PATHS[Kind.UNARY_UNARY]).path
+        method = channel.unary_unary(path, Item.SerializeToString, Item.FromString)
+        assert method(Item(number=1), timeout=20).number == 2
+
+
+def test_a_proof_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passed is not tried at the next start, nor twice in a process."""
+    tried = []
+    monkeypatch.setattr(probe, "probe", lambda: tried.append(1))
+    for _ in range(2):
+        engine_maker("auto")
+    engines._problem.cache_clear()  # as in another process
+    engine_maker("auto")
+    assert tried == [1]
+
+
+def test_a_failure_is_not_kept(monkeypatch: pytest.MonkeyPatch, broken: None) -> None:
+    """The next process tries again."""
+    assert engine_maker("auto").__name__ == "AioEngine"
+    monkeypatch.setattr(probe, "probe", lambda: None)
+    assert engine_maker("auto").__name__ == "AioEngine"
+    engines._problem.cache_clear()
+    assert engine_maker("auto").__name__ == "QueueEngine"
+
+
+@pytest.mark.parametrize("where", ["argument", "environment"])
+def test_a_name_that_is_none(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error lists the names there are."""
+    if where == "environment":
+        monkeypatch.setenv("DYNSERVE_ENGINE", "fast")
+    with pytest.raises(ValueError, match="^got engine='fast', expected one of 'auto', 'queue', 'aio'$"):
+        Server([], engine="fast" if where == "argument" else None)
