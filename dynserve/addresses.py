@@ -10,11 +10,14 @@ import errno
 import os
 import re
 import socket
+from typing import TYPE_CHECKING
 
 import grpc
 
-from dynserve.engine import Engine
 from dynserve.errors import AddressError
+
+if TYPE_CHECKING:
+    from dynserve.engine.base import Engine
 
 __all__ = ["add_port"]
 

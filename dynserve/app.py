@@ -9,7 +9,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from dynserve.binding import Unit
@@ -35,7 +34,7 @@ class Defaults(NamedTuple):
 
     sources: tuple[Source, ...] = ()
     include: tuple[str | os.PathLike[str], ...] = ()
-    search: tuple[Path, ...] = ()
+    search: tuple[str | os.PathLike[str], ...] = ()
 
 
 # Not set, no plugin is being loaded.

@@ -10,12 +10,15 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 
-from dynserve.engine import Engine
 from dynserve.errors import EngineError
 from dynserve.schema.cache import Cache, default_folder
+
+if TYPE_CHECKING:
+    from dynserve.engine.base import Engine
 
 __all__ = ["ENGINES", "engine_maker"]
 

@@ -8,7 +8,6 @@ target that names a module puts the working directory on it, as ``python -m`` do
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -71,6 +70,8 @@ def _hint(path: Path) -> str:
 
 
 def _import_file(target: str, path: Path, given: Defaults) -> ModuleType:
+    import hashlib  # loads OpenSSL, and only a file needs it
+
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"dynserve_plugin_{path.stem}_{digest}"
     # With places to search it is a package, so relative imports find the plugin's neighbours.

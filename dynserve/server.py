@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
-from dynserve.engine import Engine
 from dynserve.engines import ENGINES, engine_maker
 from dynserve.errors import UnhandledMethodsError
 from dynserve.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from dynserve.builtin import Drain, Health
+    from dynserve.engine.base import Engine
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
 

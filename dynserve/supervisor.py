@@ -13,13 +13,15 @@ import collections
 import logging
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from dynserve.addresses import add_port
-from dynserve.engine import Engine
 from dynserve.errors import AddressError, TerminatedError
+
+if TYPE_CHECKING:
+    from dynserve.engine.base import Engine
 
 __all__ = ["Supervisor"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from dynserve import AddressError
 from dynserve.addresses import add_port
-from dynserve.engine import Engine
+from dynserve.engine.base import Engine
 from dynserve.engines import engine_maker
 
 pytestmark = pytest.mark.usefixtures("engine")

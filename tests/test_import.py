@@ -113,6 +113,54 @@ print(json.dumps([
     assert (third_party, slow) == (["dynserve", "google"], [])
 
 
+def test_a_start_from_the_cache_loads_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what only a compilation, an error or a conversion needs, nor the slow parts of the
+    standard library, unless asyncio, grpcio or protobuf bring them anyway."""
+    monkeypatch.setenv("DYNSERVE_CACHE_DIR", str(tmp_path / "cache"))
+    source = tmp_path / "a.proto"
+    source.write_text(
+        'syntax = "proto3"; package a; import "google/protobuf/empty.proto";'
+        "message M { google.protobuf.Empty empty = 1; } service S { rpc Do(M) returns (M); }"
+    )
+    dynserve.Schema.load(source)
+    others = child(
+        """
+import asyncio, grpc, grpc.aio, json, sys
+import google.protobuf.descriptor_pb2, google.protobuf.descriptor_pool
+import google.protobuf.message_factory
+import grpc_health.v1.health_pb2, grpc_reflection.v1alpha.reflection_pb2
+print(json.dumps(list(sys.modules)))
+"""
+    )
+    own = child(
+        f"""
+import json, sys
+from dynserve import App
+app = App({str(source)!r})
+app.add(lambda request: request, "a.S/Do")
+app.server("127.0.0.1:0")
+message = app.schema.message("a.M")
+app.schema.convert(message(), message)  # what a handler returns
+print(json.dumps(list(sys.modules)))
+"""
+    )
+    late = [
+        *("pathlib", "urllib.parse", "ipaddress", "glob", "fnmatch", "tempfile", "subprocess"),
+        *("hashlib", "dataclasses", "difflib", "mmap", "importlib.metadata", "email", "http"),
+        *(
+            f"dynserve.{name}"
+            for name in (
+                *("cli", "plugins", "builtin.catalog", "schema.compiler", "schema.diagnostics"),
+                *("schema.hints", "schema.refusal", "schema.values", "schema.well_known"),
+            )
+        ),
+    ]
+    assert {"dynserve.schema.imports", "dynserve.builtin.reflection"} <= set(own)
+    assert [name for name in late if name in own and name not in others] == []
+
+
 def test_version_is_that_of_the_installed_package() -> None:
     """``__version__`` is read from the metadata, when it is asked for."""
     assert dynserve.__version__ == importlib.metadata.version("dynserve")

@@ -10,75 +10,77 @@ cannot be used costs time, never an error.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import mmap
 import os
 import stat
 import sys
 import time
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
 __all__ = ["Cache", "default_folder"]
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"dynserve set 2\n\0"  # 16 bytes; another layout gets another number
 _CHECK = 4
+_SMALL = 1 << 16  # bytes; an entry so small is not worth a mapping, and the module for it
 _MAX_ENTRIES, _MAX_BYTES = 256, 1 << 30
 _NEW = ".new-"  # of a file that is being written
 _MAX_AGE = 24 * 60 * 60  # seconds after which such a file is one of a process that was killed
 
 
-def default_folder() -> Path | None:
+def default_folder() -> str | None:
     """``$DYNSERVE_CACHE_DIR``, or a folder in the user's cache directory; None for no such user."""
-    try:
-        return _default_folder()
-    except RuntimeError as error:  # pathlib's: no $HOME, and an id that is nobody's
-        _log.warning("nothing is cached: %s", error)
-        return None
-
-
-def _default_folder() -> Path:
     named = os.environ.get("DYNSERVE_CACHE_DIR")
     if named:
-        return Path(named)
+        return named
+    base = _base_folder()
+    if base.startswith("~"):  # no $HOME, and an id that is nobody's
+        _log.warning("nothing is cached: Could not determine home directory.")
+        return None
+    return os.path.join(base, "dynserve")
+
+
+def _base_folder() -> str:
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        named, path = os.environ.get("LOCALAPPDATA"), ("AppData", "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        named, path = None, ("Library", "Caches")
     else:
-        named = os.environ.get("XDG_CACHE_HOME") or ""
+        named, path = os.environ.get("XDG_CACHE_HOME"), (".cache",)
         # the XDG base directory specification: a relative path is to be ignored
-        base = named if os.path.isabs(named) else Path.home() / ".cache"
-    return Path(base) / "dynserve"
+        named = named if named and os.path.isabs(named) else None
+    return named or os.path.join(os.path.expanduser("~"), *path)
 
 
 class Cache:
     """A folder of compiled sets; it is made when the first entry is stored."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fspath(folder)
 
     @staticmethod
     def key(parts: Iterable[bytes]) -> str:
         """The name of the entry for these parts; no two sequences of parts share one."""
-        digest = hashlib.sha256()
+        digest = _digest()
         for part in parts:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
     def load(self, key: str) -> memoryview | None:
-        """The set stored under ``key``, mapped into memory, or None."""
+        """The set stored under ``key``, mapped into memory if it is large, or None."""
         path = self._path(key)
         try:
             with open(path, "rb", opener=_open) as file:
-                if not _is_own(os.fstat(file.fileno())):
+                status = os.fstat(file.fileno())
+                if not _is_own(status):
                     _log.warning("cache entry %s is not used: others may have written it", path)
                     return None
-                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                whole = memoryview(
+                    file.read() if 0 < status.st_size <= _SMALL else _mapped(file.fileno())
+                )
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # mmap: ValueError for an empty file
@@ -86,9 +88,9 @@ class Cache:
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # the entries used last are the ones kept
-        data = mapped[len(_MAGIC) + _CHECK :]
+        data = whole[len(_MAGIC) + _CHECK :]
         header = _header(key, data)
-        if mapped[: len(header)] != header:
+        if whole[: len(header)] != header:
             _log.warning("cache entry %s is damaged and will be replaced", path)
             return None
         return data
@@ -99,7 +101,7 @@ class Cache:
 
         path = self._path(key)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=_NEW)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -113,8 +115,8 @@ class Cache:
         except OSError as error:
             _log.warning("cache folder %s cannot be written: %s", self.folder, error)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.binpb"
+    def _path(self, key: str) -> str:
+        return os.path.join(self.folder, f"{key}.binpb")
 
     def _prune(self) -> None:
         """Remove the entries used longest ago until few enough are left, and what was cut off."""
@@ -131,11 +133,28 @@ class Cache:
         for count, (_, taken, path) in enumerate(sorted(entries, reverse=True)):
             size += taken
             if count and (count >= _MAX_ENTRIES or size > _MAX_BYTES):
-                Path(path).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+
+
+def _digest() -> Any:
+    try:
+        from _blake2 import blake2b  # hashlib loads OpenSSL: 1 ms of a start
+    except ImportError:  # a Python that follows FIPS, or another than CPython
+        from hashlib import sha256
+
+        return sha256()
+    return blake2b(digest_size=32)
 
 
 def _header(key: str, data: bytes | memoryview) -> bytes:
     return _MAGIC + zlib.crc32(data, zlib.crc32(key.encode())).to_bytes(_CHECK, "big")
+
+
+def _mapped(descriptor: int) -> Any:  # a buffer
+    import mmap
+
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
 
 
 def _open(path: str, flags: int) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 
 from dynserve.errors import nearest
 
@@ -16,10 +16,12 @@ from .imports import (
     SourceTree,
     builtin_roots,
     find_root,
+    from_here,
     imports_of,
     is_canonical,
     names_below,
 )
+from .sources import read
 
 __all__ = ["Hints"]
 
@@ -93,9 +95,8 @@ class Hints:
         if not is_canonical(name):
             yield "an import names a file below a root: it has no '\\', '.', '..' or empty part"
         else:
-            root = find_root(
-                name, (Path.cwd(), *(path.parent for path in self.tree.paths.values()))
-            )
+            folders = map(os.path.dirname, self.tree.paths.values())
+            root = find_root(name, (os.getcwd(), *folders))
         if root is None:
             meant = posixpath.normpath(name.replace("\\", "/")).lstrip("./").removesuffix(".proto")
             files = {file.removesuffix(".proto"): file for file in self._files}
@@ -162,8 +163,9 @@ class Hints:
         known = {}
         for file in names_below(builtin_roots()):
             for root in builtin_roots():
-                if (root / file).is_file():
-                    known.update(dict.fromkeys(_declared((root / file).read_bytes())[1], file))
+                path = os.path.join(root, *file.split("/"))
+                if os.path.isfile(path):
+                    known.update(dict.fromkeys(_declared(read(path))[1], file))
         return known
 
 
@@ -209,10 +211,9 @@ def _quoted(names: Iterable[str]) -> str:
     return " or ".join(f'"{name}"' for name in names)
 
 
-def _shown(path: Path) -> str:
-    return "the working directory" if path == Path.cwd() else _path(path)
+def _shown(path: str) -> str:
+    return "the working directory" if path == os.getcwd() else from_here(path)
 
 
-def _path(path: Path) -> str:
-    cwd = Path.cwd()
-    return str(path.relative_to(cwd)) if path == cwd or cwd in path.parents else str(path)
+def _path(path: str) -> str:
+    return "." if path == os.getcwd() else from_here(path)

@@ -20,29 +20,22 @@ import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from dynserve.errors import SourceError
 
-from .sources import ProtoSource, read
+from .sources import ProtoSource, read, tidy
 
-__all__ = ["SourceTree", "find_root", "resolve"]
+__all__ = ["SourceTree", "find_root", "from_here", "resolve"]
 
 # One pass over the text in time proportional to its length, whatever is in it: comments and strings
 # are stepped over whole, and a comment may stand wherever a space may. Where a comment ends is
-# never a choice, or a search that fails would try every choice.
+# never a choice, or a search that fails would try every choice. Expressions are compiled when they
+# are first needed: that takes time, and a schema may have no import.
 COMMENT = rb"//[^\n]*(?=\n|\Z)|/\*[^*]*(?:\*+[^*/][^*]*)*(?:\*+/|\**\Z)"
 _DOUBLE, _SINGLE = rb"\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*", rb"'[^'\\\n]*(?:\\.[^'\\\n]*)*"
 STRING = _DOUBLE + rb"\"?|" + _SINGLE + rb"'?"  # one that is not closed ends with its line
-_CLOSED = rb"(?:" + _DOUBLE + rb"\"|" + _SINGLE + rb"')"
-_TOKEN = re.compile(rb"(?:" + COMMENT + rb"|" + STRING + rb")|\b(import)\b")
-_SPACE = rb"(?:\s|" + COMMENT + rb")*"
-_KIND = rb"(?:(?:public|weak|option)\b" + _SPACE + rb")?"
-# strings side by side are one
-_IMPORTED = re.compile(_SPACE + _KIND + rb"(" + _CLOSED + rb"(?:" + _SPACE + _CLOSED + rb")*)")
-_PIECE = re.compile(COMMENT + rb"|(" + _CLOSED + rb")")
-_ESCAPE = re.compile(rb"\\(?:[xX]([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))")
+_KINDS = (b"public", b"weak", b"option")
 _MAX_SEARCHED = 20_000  # folder entries that the search for a hint may look at
 _WAYS_OUT = "name the root that tells them apart (include=… or -I), or load them as two schemas"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -57,21 +50,16 @@ class SourceTree(NamedTuple):
 
     wanted: tuple[str, ...]
     texts: dict[str, bytes]
-    paths: dict[str, Path]
-    roots: tuple[Path, ...]
+    paths: dict[str, str]
+    roots: tuple[str, ...]
 
     def place(self, name: str) -> str:
         """The file as a person would write it: relative to the working directory, or whole."""
         path = self.paths.get(name)
-        if path is None:
-            return name
-        try:
-            return str(path.relative_to(Path.cwd()))
-        except ValueError:
-            return str(path)
+        return name if path is None else from_here(path)
 
 
-def resolve(protos: Sequence[ProtoSource], include: Sequence[Path] = ()) -> SourceTree:
+def resolve(protos: Sequence[ProtoSource], include: Sequence[str] = ()) -> SourceTree:
     """Name the files and follow their imports.
 
     An import that is found nowhere is left out: protoc reports it, with its line.
@@ -79,35 +67,48 @@ def resolve(protos: Sequence[ProtoSource], include: Sequence[Path] = ()) -> Sour
     Raises:
         SourceError: a file cannot be read, or two files would have one name.
     """
-    return _Resolver(protos, [Path(os.path.abspath(root)) for root in include]).run()
+    return _Resolver(protos, [os.path.abspath(root) for root in include]).run()
 
 
-class _Found(NamedTuple):
-    """A file, and the root that an import found it below."""
+def from_here(path: str) -> str:
+    """The path from the working directory on where it is in it, else the whole."""
+    folder = os.getcwd()
+    return _below(path, folder) if is_below(path, folder) else path
 
-    root: Path
-    path: Path
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether the path leads to something in the folder, or in a folder in it."""
+    return path.startswith(os.path.join(folder, ""))
+
+
+def _below(path: str, folder: str) -> str:
+    return path[len(os.path.join(folder, "")) :]
+
+
+def _name_below(path: str, root: str) -> str:
+    return _below(path, root).replace(os.sep, "/")
 
 
 class _Resolver:
-    def __init__(self, protos: Sequence[ProtoSource], include: Sequence[Path]) -> None:
+    def __init__(self, protos: Sequence[ProtoSource], include: Sequence[str]) -> None:
         self.protos = protos
         self.include = tuple(include)
         self.folders = tuple(dict.fromkeys(p.root for p in protos if p.root is not None))
         self.texts: dict[str, bytes] = {}
-        self.paths: dict[str, Path] = {}
-        self.names: dict[Path, str] = {}  # what a file is imported as
-        self.roots: dict[Path, None] = dict.fromkeys((*self.include, *self.folders))
-        self.own_root: dict[Path, Path] = {}  # the root a file's imports were found in
-        self.found: dict[tuple[str, Path | None], _Found | None] = {}  # by import, importing folder
-        self.above: dict[Path | None, Sequence[Path]] = {}  # inferred roots by importing folder
-        self.read: dict[Path, bytes] = {}
+        self.paths: dict[str, str] = {}
+        self.names: dict[str, str] = {}  # what a file is imported as
+        self.roots: dict[str, None] = dict.fromkeys((*self.include, *self.folders))
+        self.own_root: dict[str, str] = {}  # the root a file's imports were found in
+        # by import and importing folder: the root that has it, and the file
+        self.found: dict[tuple[str, str | None], tuple[str, str] | None] = {}
+        self.above: dict[str | None, Sequence[str]] = {}  # inferred roots by importing folder
+        self.read: dict[str, bytes] = {}
 
     def run(self) -> SourceTree:
         contents = {proto: self._text(proto) for proto in self.protos}
         for root in self.include:
-            if not root.is_dir():
-                raise SourceError(str(root), "an include root must be a folder")
+            if not os.path.isdir(root):
+                raise SourceError(root, "an include root must be a folder")
         self._follow(contents)
         wanted = tuple(self._name(proto, text) for proto, text in contents.items())
         return SourceTree(wanted, self.texts, self.paths, (*self.roots, *builtin_roots()))
@@ -115,33 +116,34 @@ class _Resolver:
     def _text(self, proto: ProtoSource) -> bytes:
         return proto.text or b"" if proto.path is None else self._read(proto.path)
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: str) -> bytes:
         if path not in self.read:
             self.read[path] = text = read(path)
             if text.startswith(_UTF16):
-                raise SourceError(str(path), "is UTF-16; save it as UTF-8")
+                raise SourceError(path, "is UTF-16; save it as UTF-8")
         return self.read[path]
 
     def _follow(self, contents: Mapping[ProtoSource, bytes]) -> None:
         todo = deque((str(proto), proto.path, text) for proto, text in contents.items())
-        followed: set[Path | None] = {path for _, path, _ in todo}
+        followed: set[str | None] = {path for _, path, _ in todo}
         while todo:
             label, importer, text = todo.popleft()
-            folder = importer.parent if importer else None
+            folder = os.path.dirname(importer) if importer else None
             for name in imports_of(text):
                 found = self._find(name, folder)
                 if found is None:
                     continue
-                self._remember_root(importer, found.root)
-                if self._is_new(name, found.path, label):
-                    self.texts[name] = self._read(found.path)
-                    self.paths[name] = found.path
-                    self.names.setdefault(found.path, name)
-                    if found.path not in followed:
-                        followed.add(found.path)
-                        todo.append((str(found.path), found.path, self.texts[name]))
+                root, path = found
+                self._remember_root(importer, root)
+                if self._is_new(name, path, label):
+                    self.texts[name] = self._read(path)
+                    self.paths[name] = path
+                    self.names.setdefault(path, name)
+                    if path not in followed:
+                        followed.add(path)
+                        todo.append((path, path, self.texts[name]))
 
-    def _is_new(self, name: str, found: Path, label: str) -> bool:
+    def _is_new(self, name: str, found: str, label: str) -> bool:
         """Whether to take this file for the import; another one of that name must be alike.
 
         Of an installed file and the user's own copy, of another version maybe, the copy counts.
@@ -156,54 +158,54 @@ class _Resolver:
             raise SourceError(label, problem)
         return _is_builtin(known, name)
 
-    def _find(self, name: str, folder: Path | None) -> _Found | None:
+    def _find(self, name: str, folder: str | None) -> tuple[str, str] | None:
         """The file for an import of a file in that folder."""
         if (name, folder) not in self.found:
             self.found[name, folder] = self._search(name, folder)
         return self.found[name, folder]
 
-    def _search(self, name: str, folder: Path | None) -> _Found | None:
+    def _search(self, name: str, folder: str | None) -> tuple[str, str] | None:
         if not is_canonical(name):
             return None  # protoc refuses it; nothing outside a root is ever touched
         if folder not in self.above:
             self.above[folder] = self._inferred(folder)
         for root in (*self.include, *self.folders, *self.above[folder], *builtin_roots()):
-            path = os.path.join(root, name)
-            if os.path.isfile(path):  # unlike Path.is_file, False for a name no system can hold
-                return _Found(root, Path(path))
+            path = os.path.join(root, *name.split("/"))
+            if os.path.isfile(path):
+                return root, path
         self.roots.update(dict.fromkeys(self.above[folder]))  # searched in vain: the error says so
         return None
 
-    def _inferred(self, folder: Path | None) -> Sequence[Path]:
+    def _inferred(self, folder: str | None) -> Sequence[str]:
         """The folders from the importing file's up, as far as the working directory or repository.
 
         None where roots were given. The root of the file system is not one: ``import "etc/passwd"``
         reads nothing. Nor is one above the file in which every user can put files, such as /tmp.
         """
-        cwd = Path.cwd()
+        cwd = os.getcwd()
         if folder is None:
             return (cwd,)
-        climbed: list[Path] = []
-        if any(root == folder or root in folder.parents for root in self.include):
+        climbed: list[str] = []
+        if any(root == folder or is_below(folder, root) for root in self.include):
             return climbed
 
-        def is_shared(folder_above: Path) -> bool:
+        def is_shared(folder_above: str) -> bool:
             own = folder_above in (folder, cwd)
-            return not own and bool(folder_above.stat().st_mode & stat.S_ISVTX)
+            return not own and bool(os.stat(folder_above).st_mode & stat.S_ISVTX)
 
         above = folder
-        while above != above.parent and not is_shared(above):
+        while above != os.path.dirname(above) and not is_shared(above):
             climbed.append(above)
-            if above == cwd or os.path.exists(above / ".git"):
+            if above == cwd or os.path.exists(os.path.join(above, ".git")):
                 break
-            above = above.parent
+            above = os.path.dirname(above)
         return climbed
 
-    def _remember_root(self, importer: Path | None, root: Path) -> None:
+    def _remember_root(self, importer: str | None, root: str) -> None:
         if root in builtin_roots():
             return
         self.roots.setdefault(root)
-        if importer is not None and importer not in self.own_root and root in importer.parents:
+        if importer is not None and importer not in self.own_root and is_below(importer, root):
             self.own_root[importer] = root
 
     def _name(self, proto: ProtoSource, text: bytes) -> str:
@@ -231,35 +233,74 @@ class _Resolver:
         if proto.path in self.names:
             return self.names[proto.path]
         for root in self.include:
-            if root in proto.path.parents:
-                return proto.path.relative_to(root).as_posix()
+            if is_below(proto.path, root):
+                return _name_below(proto.path, root)
         for root in builtin_roots():
-            if root / "google" in proto.path.parents:  # everyone imports these by this name
-                return proto.path.relative_to(root).as_posix()
-        root = self.own_root.get(proto.path) or proto.root or proto.path.parent
+            if is_below(proto.path, os.path.join(root, "google")):
+                return _name_below(proto.path, root)  # everyone imports these by this name
+        root = self.own_root.get(proto.path) or proto.root or os.path.dirname(proto.path)
         self.roots.setdefault(root)
-        return proto.path.relative_to(root).as_posix()
+        return _name_below(proto.path, root)
 
 
-def _is_builtin(path: Path, name: str) -> bool:
-    return any(path == root / name for root in builtin_roots())
+def _is_builtin(path: str, name: str) -> bool:
+    return any(path == os.path.join(root, *name.split("/")) for root in builtin_roots())
 
 
 def imports_of(text: bytes) -> list[str]:
     """The names that a .proto text imports."""
-    found = []
-    for token in _TOKEN.finditer(text):
-        strings = _IMPORTED.match(text, token.end()) if token[1] else None
+    names = (_unescaped(b"".join(strings)) for strings in _import_strings(text))
+    return [name.decode(errors="replace") for name in names if name]
+
+
+def _import_strings(text: bytes) -> Iterator[list[bytes]]:
+    """The strings behind each word import; side by side they are one name."""
+    last = text.rfind(b"import")
+    if last < 0:
+        return
+    strings: list[bytes] | None = None  # behind the word that was found
+    may_be_kind, end = False, 0
+    for token in _token().finditer(text):
+        word = token[1]
         if strings is not None:
-            pieces = (piece[1][1:-1] for piece in _PIECE.finditer(strings[1]) if piece[1])
-            name = _ESCAPE.sub(_unescaped, b"".join(pieces)).decode(errors="replace")
-            if name:
-                found.append(name)
-    return found
+            between, end = text[end : token.start()], token.end()
+            if not between.strip():
+                if text.startswith(b"/", token.start()):
+                    continue
+                if token[2] or token[3]:
+                    strings.append(token[0][1:-1])
+                    may_be_kind = False
+                    continue
+                if may_be_kind and word in _KINDS:
+                    may_be_kind = False
+                    continue
+            yield strings
+            strings = None
+        if word == b"import":
+            strings, may_be_kind, end = [], True, token.end()
+        elif token.start() > last:
+            return
+    if strings is not None:
+        yield strings
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    """A character of an import's name; no name has one of those that a letter stands for."""
+@functools.cache
+def _token() -> re.Pattern[bytes]:
+    """A comment, a word of an import (1), or a string, with the quote that closes it (2, 3)."""
+    words = b"|".join((b"import", *_KINDS))
+    return re.compile(
+        COMMENT + rb"|\b(" + words + rb")\b|" + _DOUBLE + rb"(\")?|" + _SINGLE + rb"(')?"
+    )
+
+
+def _unescaped(name: bytes) -> bytes:
+    if b"\\" not in name:
+        return name
+    return re.sub(rb"\\(?:[xX]([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", _character, name)
+
+
+def _character(escape: re.Match[bytes]) -> bytes:
+    """What an escape stands for; no name has one of those that a letter stands for."""
     if escape[3]:
         return escape[3]
     return bytes([int(escape[1], 16) if escape[1] else int(escape[2], 8) & 0xFF])
@@ -272,15 +313,16 @@ def is_canonical(name: str) -> bool:
 
 
 @functools.cache
-def builtin_roots() -> tuple[Path, ...]:
+def builtin_roots() -> tuple[str, ...]:
     """Where the well-known types and the googleapis common protos are installed."""
     roots = []
     tools = importlib.util.find_spec("grpc_tools")
     if tools is not None and tools.submodule_search_locations:
-        roots.append(Path(tools.submodule_search_locations[0]) / "_proto")
+        roots.append(tidy(os.path.join(tools.submodule_search_locations[0], "_proto")))
     common = importlib.util.find_spec("google.rpc")
     if common is not None and common.submodule_search_locations:
-        roots.append(Path(next(iter(common.submodule_search_locations))).parents[1])
+        folder = tidy(next(iter(common.submodule_search_locations)))
+        roots.append(os.path.dirname(os.path.dirname(folder)))
     return tuple(roots)
 
 
@@ -288,31 +330,34 @@ def find_installed(name: str) -> ProtoSource | None:
     """The well-known or common file of that name; None where there is none."""
     if is_canonical(name) and name.endswith(".proto"):
         for root in builtin_roots():
-            if os.path.isfile(root / name):
-                return ProtoSource(root / name, root)
+            path = os.path.join(root, *name.split("/"))
+            if os.path.isfile(path):
+                return ProtoSource(path, root)
     return None
 
 
-def find_root(name: str, near: Iterable[Path]) -> Path | None:
+def find_root(name: str, near: Iterable[str]) -> str | None:
     """A folder below ``near`` that would make the import ``name`` resolve, for an error's hint."""
     if not is_canonical(name):
         return None
     folders = (folder for _, folder, _ in _walk(near))
-    return next((Path(f) for f in folders if os.path.isfile(os.path.join(f, name))), None)
+    return next((f for f in folders if os.path.isfile(os.path.join(f, name))), None)
 
 
-def names_below(roots: Iterable[Path]) -> list[str]:
+def names_below(roots: Iterable[str]) -> list[str]:
     """The names of .proto files below the roots, for an error's hint; of many files not all."""
-    starts = {root / "google" if root in builtin_roots() else root: root for root in roots}
+    starts = {
+        os.path.join(root, "google") if root in builtin_roots() else root: root for root in roots
+    }
     return [
-        Path(os.path.relpath(os.path.join(folder, file), starts[start])).as_posix()
+        os.path.relpath(os.path.join(folder, file), starts[start]).replace(os.sep, "/")
         for start, folder, files in _walk(starts)
         for file in files
         if file.endswith(".proto")
     ]
 
 
-def _walk(starts: Iterable[Path]) -> Iterator[tuple[Path, str, list[str]]]:
+def _walk(starts: Iterable[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Folders below the starts with their files: none that is hidden, and not too many."""
     left = _MAX_SEARCHED
     for start in dict.fromkeys(starts):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,12 +26,13 @@ from .descriptors import message_class, parse_file
 from .index import Index
 from .options import Options
 from .pool import LazyPool
-from .sources import Collection, DescriptorSet, Source, collect
+from .sources import DescriptorSet, ProtoSource, Source, collect
 from .toolchain import Limits, key_of
-from .values import Converter
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    from .values import Converter
 
 __all__ = ["Schema"]
 
@@ -62,7 +63,6 @@ class Schema:
         self._pool = LazyPool(index)
         self._classes: dict[str, type[Message]] = {}
         self._services: dict[str, ServiceInfo] = {}
-        self._converter = Converter(self._pool)
 
     @classmethod
     def load(
@@ -70,7 +70,7 @@ class Schema:
         *sources: Source,
         include: Sequence[str | os.PathLike[str]] = (),
         cache: bool = True,
-        search: Sequence[Path] = (),
+        search: Sequence[str | os.PathLike[str]] = (),
         limits: Limits = _LIMITS,
     ) -> Schema:
         """Compile or open the sources.
@@ -93,20 +93,19 @@ class Schema:
         """
         if not sources:
             raise SourceError("schema", "no source was given")
-        found = collect(sources, search)
+        protos, sets = collect(sources, search)
         index = Index()
         declared: list[str] = []
         warnings: list[Diagnostic] = []
-        roots = [Path(root) for root in include]
-        if found.protos:
-            tree = imports.resolve(found.protos, roots)
+        if protos:
+            tree = imports.resolve(protos, [os.fspath(root) for root in include])
             data, warnings = _compile(tree, cache, limits)
             index.add_set("compiled sources", data)
             declared += tree.wanted
-        for item in found.sets:
+        for item in sets:
             declared += index.add_set(item.label, item.data)
-        _complete(index, found.sets, cache, limits)
-        return cls(index, declared, _label(found), warnings)
+        _complete(index, sets, cache, limits)
+        return cls(index, declared, _label(protos, sets), warnings)
 
     # ---- what is in it
 
@@ -238,6 +237,8 @@ class Schema:
         Raises:
             MessageError: the value does not fit; the error names the field.
         """
+        if type(value) is message:  # what converts others is not even loaded for it
+            return value
         return self._converter.convert(value, message)
 
     def to_dict(self, message: Message, **options: Any) -> dict[str, Any]:
@@ -270,6 +271,12 @@ class Schema:
         return self._converter.from_json(text, message)
 
     # ---- inside
+
+    @functools.cached_property
+    def _converter(self) -> Converter:
+        from .values import Converter  # a server whose handlers make messages needs none
+
+        return Converter(self._pool)
 
     def _service_file(self, name: str) -> str:
         try:
@@ -327,8 +334,8 @@ class Schema:
         return f"<Schema {self.label}: {len(self.index.services)} services>"
 
 
-def _label(found: Collection) -> str:
-    names = [*map(str, found.protos), *(item.label for item in found.sets)]
+def _label(protos: Sequence[ProtoSource], sets: Sequence[DescriptorSet]) -> str:
+    names = [*map(str, protos), *(item.label for item in sets)]
     more = len(names) - 3
     return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 

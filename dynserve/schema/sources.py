@@ -13,13 +13,10 @@ Nothing is compiled here and no import is followed: see ``imports`` for that.
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
-import reprlib
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
@@ -32,7 +29,9 @@ from .descriptors import join
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
-__all__ = ["Collection", "DescriptorSet", "ProtoSource", "Source", "collect", "read"]
+__all__ = ["DescriptorSet", "ProtoSource", "Source", "collect", "read", "tidy"]
+
+# Paths are plain texts here: pathlib takes 3 ms to import, a good part of a start from the cache.
 
 Source: TypeAlias = Union[str, "os.PathLike[str]", bytes, Message, ModuleType]
 
@@ -54,8 +53,8 @@ class ProtoSource(NamedTuple):
     only the file itself was. Inline text has no ``path``, and ``text`` in its place.
     """
 
-    path: Path | None
-    root: Path | None = None
+    path: str | None
+    root: str | None = None
     text: bytes | None = None
     label: str = ""
 
@@ -70,15 +69,10 @@ class DescriptorSet(NamedTuple):
     data: bytes
 
 
-class Collection(NamedTuple):
-    """Everything that was asked for, in the order that it was asked for."""
-
-    protos: tuple[ProtoSource, ...]
-    sets: tuple[DescriptorSet, ...]
-
-
-def collect(sources: Iterable[Source], search: Sequence[Path] = ()) -> Collection:
-    """Tell the sources apart and find the files they stand for.
+def collect(
+    sources: Iterable[Source], search: Sequence[str | os.PathLike[str]] = ()
+) -> tuple[list[ProtoSource], list[DescriptorSet]]:
+    """Tell the sources apart and find the files they stand for, in the order of the sources.
 
     ``search`` has the folders in which a relative path is looked up after the working directory.
 
@@ -96,11 +90,11 @@ def collect(sources: Iterable[Source], search: Sequence[Path] = ()) -> Collectio
                 known = protos.setdefault(item.path or item, item)
                 if known.root is None:  # the folder named beside its file tells the root
                     protos[item.path or item] = item
-    return Collection(tuple(protos.values()), tuple(sets))
+    return list(protos.values()), sets
 
 
 def _one(
-    source: Source, search: Sequence[Path], count: int
+    source: Source, search: Sequence[str | os.PathLike[str]], count: int
 ) -> Iterable[ProtoSource | DescriptorSet]:
     match source:
         case "":
@@ -113,11 +107,13 @@ def _one(
         case str() if source.startswith("package:"):
             return _in_package(source)
         case str() | os.PathLike():
-            return _paths(Path(source), search)
+            return _paths(os.fspath(source), search)
         case Message() if source.DESCRIPTOR.full_name == "google.protobuf.FileDescriptorSet":
             return [DescriptorSet("FileDescriptorSet", source.SerializeToString())]
         case ModuleType() if hasattr(source, "DESCRIPTOR"):
             return [_module(source)]
+    import reprlib  # only once something is wrong
+
     kind = type(source).__name__
     raise SourceError(
         reprlib.repr(source) or kind,  # an empty message has no text
@@ -130,50 +126,74 @@ def _is_text(source: str) -> bool:
     return "\n" in source or (source.lstrip().startswith(("syntax", "edition")) and ";" in source)
 
 
-def _paths(path: Path, search: Sequence[Path]) -> Iterable[ProtoSource | DescriptorSet]:
+def _paths(
+    path: str, search: Sequence[str | os.PathLike[str]]
+) -> Iterable[ProtoSource | DescriptorSet]:
     # An absolute path swallows what it is joined to; abspath() takes the '..' out of it.
-    tried = [Path(os.path.abspath(base / path)) for base in (Path.cwd(), *search)]
+    tried = [os.path.abspath(os.path.join(base, path)) for base in (os.getcwd(), *search)]
     tried = list(dict.fromkeys(tried))
     for candidate in tried:
-        # os.path takes a name that no system can hold for absent; Path raises
         if os.path.isdir(candidate):
-            return _folder(candidate, str(path))
+            return _folder(candidate, path)
         if os.path.exists(candidate):
             return [_file(candidate, None)]
-        if glob.has_magic(str(path)):
-            found = [Path(name) for name in sorted(glob.glob(str(candidate), recursive=True))]
-            if found:
-                return _flatten(found, _fixed_part(candidate))
-    if glob.has_magic(str(path)):
-        raise SourceError(str(path), "matches no file")
-    places = ", ".join(str(place.parent) for place in tried)
-    raise SourceError(str(path), f"no such file or folder (looked in {places})")
+        if _is_glob(path):
+            import glob
+
+            found = sorted(glob.glob(candidate, recursive=True))
+            if found:  # a folder that '**' finds has a slash at its end
+                return _flatten(map(tidy, found), _fixed_part(candidate))
+    if _is_glob(path):
+        raise SourceError(tidy(path), "matches no file")
+    places = ", ".join(os.path.dirname(place) for place in tried)
+    raise SourceError(tidy(path), f"no such file or folder (looked in {places})")
 
 
-def _fixed_part(pattern: Path) -> Path:
+def tidy(path: str) -> str:
+    """The path without what says nothing, as pathlib writes it; '..' stays, it may follow a link.
+
+    Paths that are compared are all like this.
+    """
+    if os.path.normpath(path) == path:
+        return path
+    from pathlib import Path
+
+    return str(Path(path))
+
+
+def _is_glob(path: str) -> bool:
+    return any(sign in path for sign in "*?[")
+
+
+def _fixed_part(pattern: str) -> str:
     """The folder that a glob starts in: it tells files of one name in several folders apart."""
-    return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+    folder = os.path.dirname(pattern)
+    while _is_glob(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
-def _flatten(found: Sequence[Path], root: Path) -> Iterator[ProtoSource | DescriptorSet]:
+def _flatten(found: Iterable[str], root: str) -> Iterator[ProtoSource | DescriptorSet]:
     for path in found:
-        if path.is_dir():
-            yield from _folder(path, str(path))
+        if os.path.isdir(path):
+            yield from _folder(path, path)
         else:
             yield _file(path, root)
 
 
-def _folder(folder: Path, label: str) -> list[ProtoSource]:
+def _folder(folder: str, label: str) -> list[ProtoSource]:
     files = [
-        Path(parent) / name
+        os.path.join(parent, name)
         for parent, folders, names in os.walk(folder)
         for name in names
         # hidden files are an editor's locks and a file manager's notes
         if not _prune(folders) and name.endswith(".proto") and not name.startswith(".")
     ]
     if not files:
+        label = label if label.startswith("package:") else tidy(label)
         raise SourceError(label, "the folder has no .proto file in it")
-    return [ProtoSource(path, folder) for path in sorted(files)]
+    files.sort(key=lambda path: path.split(os.sep))  # what is in a folder stays together
+    return [ProtoSource(path, folder) for path in files]
 
 
 def _prune(folders: list[str]) -> bool:
@@ -182,32 +202,33 @@ def _prune(folders: list[str]) -> bool:
     return False
 
 
-def _file(path: Path, root: Path | None) -> ProtoSource | DescriptorSet:
-    name = path.name.removesuffix(".gz")
+def _file(path: str, root: str | None) -> ProtoSource | DescriptorSet:
+    name = os.path.basename(path).removesuffix(".gz")
     if name.endswith(".proto"):
         return ProtoSource(path, root)
     if name.endswith(SET_SUFFIXES):
-        return DescriptorSet(str(path), _inflate(str(path), read(path)))
+        return DescriptorSet(path, _inflate(path, read(path)))
     known = ", ".join((".proto", *SET_SUFFIXES))
-    raise SourceError(str(path), f"not a schema source by its name; expected one of {known}")
+    raise SourceError(path, f"not a schema source by its name; expected one of {known}")
 
 
-def read(path: Path) -> bytes:
+def read(path: str) -> bytes:
     """The content of a regular file; anything else could block for ever, or never end.
 
     Raises:
         SourceError: it is none, is too large or cannot be read.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-            raise SourceError(str(path), f"cannot be read: {kind}, not a regular file")
+            raise SourceError(path, f"cannot be read: {kind}, not a regular file")
         if status.st_size > _MAX_SIZE:
-            raise SourceError(str(path), f"is larger than {_MAX_SIZE >> 20} MiB")
-        return path.read_bytes()
+            raise SourceError(path, f"is larger than {_MAX_SIZE >> 20} MiB")
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
-        raise SourceError(str(path), f"cannot be read: {error.strerror}") from error
+        raise SourceError(path, f"cannot be read: {error.strerror}") from error
 
 
 def _inflate(label: str, data: bytes) -> bytes:
@@ -231,23 +252,28 @@ def _in_package(source: str) -> Iterable[ProtoSource | DescriptorSet]:
     name, _, rest = source.removeprefix("package:").partition("/")
     if not name:
         raise SourceError(source, "no package is named; write package:NAME/PATH")
-    if os.path.isabs(rest) or ".." in Path(rest).parts:
+    if _leads_out(rest):
         raise SourceError(source, f"{rest!r} is not a path inside the package")
     folders = _package_folders(name)
     if not folders:
         return _in_distribution(source, name, rest)
     for folder in folders:
-        path = folder / rest
+        path = tidy(os.path.join(folder, rest)) if rest else folder
         if os.path.isdir(path):
             return _folder(path, source)
         if os.path.isfile(path):
             return [_file(path, None)]
     lacks = f"has no {rest!r}" if rest else "is not a folder"
-    places = ", ".join(map(str, folders))
+    places = ", ".join(folders)
     raise SourceError(source, f"package {name!r} {lacks} (looked in {places})")
 
 
-def _package_folders(name: str) -> list[Path]:
+def _leads_out(path: str) -> bool:
+    parts = path.replace(os.sep, "/").split("/")
+    return ".." in parts or os.path.isabs(path) or bool(os.path.splitdrive(path)[0])
+
+
+def _package_folders(name: str) -> list[str]:
     """The folders of a package that can be imported; none where there is no such package."""
     if not all(part.isidentifier() for part in name.split(".")):
         return []
@@ -255,7 +281,7 @@ def _package_folders(name: str) -> list[Path]:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # ValueError: a module without a spec, as __main__ is
         return []
-    return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+    return [tidy(place) for place in spec.submodule_search_locations or ()] if spec else []
 
 
 def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource | DescriptorSet]:
@@ -271,9 +297,10 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
         raise SourceError(
             source, f"no package {name!r} is installed, by import or other name"
         ) from None
-    root = Path(str(distribution.locate_file("")))
-    if os.path.isfile(root / rest):
-        return [_file(root / rest, root)]
+    root = tidy(str(distribution.locate_file("")))
+    path = tidy(os.path.join(root, rest))
+    if os.path.isfile(path):
+        return [_file(path, root)]
     below = f"{rest.rstrip('/')}/" if rest else ""
     names = sorted(
         file.as_posix()
@@ -284,7 +311,7 @@ def _in_distribution(source: str, name: str, rest: str) -> Sequence[ProtoSource 
     if not names:
         where = f" in {rest!r}" if rest else ""
         raise SourceError(source, f"{name!r} has no .proto file{where} (looked in {root})")
-    return [ProtoSource(root / file, root) for file in names]
+    return [ProtoSource(os.path.join(root, *file.split("/")), root) for file in names]
 
 
 def _module(module: ModuleType) -> DescriptorSet:

@@ -19,7 +19,6 @@ path of a value costs nothing until there is an error.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -28,7 +27,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from dynserve.errors import MessageError, did_you_mean
 
 from .refusal import cut, problem_of, refusal, shown, step_to, type_name
-from .well_known import special_for
+from .well_known import is_dataclass, special_for
 
 if TYPE_CHECKING:
     from .pool import Descriptor, FieldDescriptor, LazyPool
@@ -175,10 +174,11 @@ class Plan:
             if made is not None:
                 return made
         if not isinstance(value, Mapping):
-            if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            if not is_dataclass(value) or isinstance(value, type):
                 raise refusal(value, self._name)
-            names = [field.name for field in dataclasses.fields(value)]
-            value = {name: getattr(value, name) for name in names}
+            from dataclasses import fields  # slow to import, and loaded by who made the class
+
+            value = {field.name: getattr(value, field.name) for field in fields(cast("Any", value))}
         given = self._arguments(value)
         # As an argument for a well-known type protobuf takes a dict for other than its fields.
         return given if self._special is None else self._build(given)

@@ -5,7 +5,6 @@ https://protobuf.dev/reference/protobuf/google.protobuf/
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -19,14 +18,19 @@ from .refusal import refusal, step_to
 if TYPE_CHECKING:
     from .values import Plan
 
-__all__ = ["special_for"]
+__all__ = ["is_dataclass", "special_for"]
 
 # A value → the message of the plan's type, or None where it is not a value of this sort.
 Special: TypeAlias = "Callable[[Plan, Any], Message | None]"
 
 
+def is_dataclass(value: object) -> bool:
+    """What the module ``dataclasses`` says; whoever has such a value has imported it already."""
+    return hasattr(value if isinstance(value, type) else type(value), "__dataclass_fields__")
+
+
 def _wrapped(plan: Plan, value: Any) -> Message | None:
-    if isinstance(value, (Mapping, Message)) or dataclasses.is_dataclass(value) or value is None:
+    if isinstance(value, (Mapping, Message)) or is_dataclass(value) or value is None:
         return None
     return plan.within("value", value)
 

@@ -56,7 +56,7 @@ def test_an_import_is_told_by_what_is_near(tree: Tree) -> None:
 def test_near_files(tree: Tree, name: str, hint: str) -> None:
     """A file of the same folder or of the same name is suggested, and no other."""
     folder = tree({"lib/types.proto": P3, "src/deep/er.proto": P3, "a.proto": P3})
-    source = SourceTree(("a.proto",), {"a.proto": b""}, {}, (folder, *builtin_roots()))
+    source = SourceTree(("a.proto",), {"a.proto": b""}, {}, (str(folder), *builtin_roots()))
     odd = "an import names a file below a root: it has no '\\', '.', '..' or empty part\n"
     searched = "searched: the working directory, the installed google/… files"
     expected = hint.format(odd=odd, found="") + searched
@@ -159,7 +159,7 @@ def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:
     folder = tree({"b.proto": P3})
     monkeypatch.setattr(hints, "_MAX_HINTS", 1)
     monkeypatch.setattr(hints, "_MAX_COMPARED", 1)
-    source = SourceTree(("own.proto",), {"own.proto": b""}, {}, (folder,))
+    source = SourceTree(("own.proto",), {"own.proto": b""}, {}, (str(folder),))
     found = Hints(source)
     assert found.of_name("strng", "own.proto") == 'did you mean "string"?'
     assert found.of_name("integer", "own.proto") == ""
@@ -198,7 +198,7 @@ def test_no_text_takes_long_to_scan(text: str) -> None:
 def test_a_place_outside_the_working_directory(tree: Tree, tmp_path: Path) -> None:
     """Roots elsewhere are shown in full."""
     tree({})
-    source = SourceTree((), {}, {}, (tmp_path / "other",))
+    source = SourceTree((), {}, {}, (str(tmp_path / "other"),))
     assert Hints(source).of_import("x.proto") == (
         f"searched: {tmp_path}/other, the installed google/… files"
     )

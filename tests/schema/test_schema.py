@@ -425,7 +425,7 @@ def test_every_installed_file_is_there() -> None:
     there = {
         path.relative_to(root).as_posix()
         for root in builtin_roots()
-        for path in (root / "google").rglob("*.proto")
+        for path in Path(root, "google").rglob("*.proto")
     }
     assert set(schema.declared_files) == there
     assert len(there) > 60

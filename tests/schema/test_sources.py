@@ -54,6 +54,8 @@ def loaded(*given: Any, **options: Any) -> tuple[str, ...]:
         ("s*", ("b.proto", "deep/a.proto")),
         ("sub/*/a.proto", ("deep/a.proto",)),
         ("[a].proto", ("[a].proto",)),
+        ("**", ("a.proto", "sub/b.proto", "sub/deep/a.proto")),
+        ("./sub//", ("b.proto", "deep/a.proto")),
     ],
 )
 def test_paths_folders_and_globs(tree: Tree, source: str | Path, expected: tuple[str, ...]) -> None:
@@ -63,6 +65,12 @@ def test_paths_folders_and_globs(tree: Tree, source: str | Path, expected: tuple
     assert loaded(source) == expected
 
 
+def test_what_is_in_a_folder_stays_together(tree: Tree) -> None:
+    """Files are sorted folder by folder: 'a-b' does not come between 'a' and what is in it."""
+    tree({"a-b/x.proto": P3, "a/y.proto": P3, "a.proto": P3})
+    assert loaded(".") == ("a/y.proto", "a-b/x.proto", "a.proto")
+
+
 def test_a_path_is_looked_up_in_the_search_folders_too(tree: Tree, tmp_path: Path) -> None:
     """A relative path that the working directory does not have is taken from a search folder."""
     tree({})
@@ -70,6 +78,7 @@ def test_a_path_is_looked_up_in_the_search_folders_too(tree: Tree, tmp_path: Pat
     (tmp_path / "plugin" / "a.proto").write_text(ONE)
     assert loaded("a.proto", search=[tmp_path / "plugin"]) == ("a.proto",)
     assert loaded("*.proto", search=[tmp_path / "plugin"]) == ("a.proto",)
+    assert loaded("a.proto", search=[f"{tmp_path}/none", f"{tmp_path}/plugin"]) == ("a.proto",)
 
 
 @pytest.mark.parametrize("name", ["x.binpb", "x.pb", "x.protoset", "x.desc", "x.bin"])
@@ -197,7 +206,10 @@ def test_a_package_of_the_user(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> N
         ("none.proto", "none.proto: no such file or folder (looked in {cwd})"),
         ("none/none.proto", "none/none.proto: no such file or folder (looked in {cwd}/none)"),
         ("empty", "empty: the folder has no .proto file in it"),
+        ("./empty//", "empty: the folder has no .proto file in it"),
         ("*.nothing", "*.nothing: matches no file"),
+        ("./*.nothing", "*.nothing: matches no file"),
+        (".//none.proto", "none.proto: no such file or folder (looked in {cwd})"),
         (
             "notes.txt",
             "{cwd}/notes.txt: not a schema source by its name; expected one of"
