@@ -1,10 +1,11 @@
-"""A long mixed load on one server, or many starts and stops under load. Exits with 1 where a call was lost.
+"""A long mixed load on one server, or many starts and stops under load; 1 where a call was lost.
 
     python bench/soak.py --seconds 600 --engine queue
     python bench/soak.py --starts 50 --engine queue
 
-Every call must end with a status that fits what was asked, and with the right answer where it is OK. The server's
-memory is sampled; at the end it gets SIGTERM with calls under way and has to be gone within its grace time.
+Every call must end with a status that fits what was asked, and with the right answer where it is
+OK. The server's memory is sampled; at the end it gets SIGTERM with calls under way and has to be
+gone within its grace time.
 """
 
 from __future__ import annotations
@@ -18,21 +19,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-HERE = Path(__file__).parent
+APP = Path(__file__).parent / "servers" / "soak_app.py"
+PROTO = APP.parent / "soak.proto"
 GRACE = 2.0
-PROTO = """
-syntax = "proto3";
-package soak;
-service Sync { rpc One(M) returns (M); rpc Down(M) returns (stream M); rpc Up(stream M) returns (M); rpc Chat(stream M) returns (stream M); }
-service Async { rpc One(M) returns (M); rpc Down(M) returns (stream M); rpc Up(stream M) returns (M); rpc Chat(stream M) returns (stream M); }
-message M { int32 n = 1; bytes data = 2; string how = 3; }
-"""  # noqa: E501
 _Code = grpc.StatusCode
 # What may become of a call by what is done to it.
 MAY_BE = {
@@ -48,87 +42,12 @@ STOPPING = {_Code.UNAVAILABLE, _Code.CANCELLED}
 # ---- the server
 
 
-def serve() -> None:
-    """What the load calls: handlers that answer, abort, raise, or take their time, as they are told."""
-    import asyncio
-
-    from dynserve import App
-
-    app = App(PROTO)
-    M = app.schema.message("soak.M")
-
-    def check(m: Any, context: Any) -> None:
-        if m.how == "abort":
-            context.abort(_Code.ABORTED, "as asked")
-        if m.how == "raise":
-            raise RuntimeError("as asked")
-
-    class Sync:
-        def One(self, m: Any, context: Any) -> Any:
-            check(m, context)
-            if m.how == "slow":
-                time.sleep(0.02)
-            return m
-
-        def Down(self, m: Any, context: Any) -> Iterator[Any]:
-            for i in range(m.n):
-                if i == m.n // 2:
-                    check(m, context)
-                yield M(n=i, data=m.data)
-
-        def Up(self, ms: Any, context: Any) -> Any:
-            total = 0
-            for m in ms:
-                check(m, context)
-                total += m.n
-            return M(n=total)
-
-        def Chat(self, ms: Any, context: Any) -> Iterator[Any]:
-            for m in ms:
-                check(m, context)
-                yield m
-
-    class Async:
-        async def One(self, m: Any, context: Any) -> Any:
-            check(m, context)
-            if m.how == "slow":
-                await asyncio.sleep(0.02)
-            return m
-
-        async def Down(self, m: Any, context: Any) -> Any:
-            for i in range(m.n):
-                if i == m.n // 2:
-                    check(m, context)
-                yield M(n=i, data=m.data)
-
-        async def Up(self, ms: Any, context: Any) -> Any:
-            total = 0
-            async for m in ms:
-                check(m, context)
-                total += m.n
-            return M(n=total)
-
-        async def Chat(self, ms: Any, context: Any) -> Any:
-            async for m in ms:
-                check(m, context)
-                yield m
-
-    app.add_servicer(Sync(), "soak.Sync")
-    app.add_servicer(Async(), "soak.Async")
-
-    async def main() -> None:
-        server = app.server("127.0.0.1:0", engine=sys.argv[2])
-        await server.run(GRACE, lambda: print(server.addresses[0], flush=True))
-
-    asyncio.run(main())
-
-
 class Server:
     """The server in a process of its own."""
 
     def __init__(self, engine: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "serve", engine],
+            [sys.executable, str(APP), engine, str(GRACE)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # tracebacks that were asked for
             text=True,
@@ -171,7 +90,8 @@ class Load:
         self.is_stopping = False  # from here on calls may be refused
         self.is_over = threading.Event()
         self.threads = [
-            threading.Thread(target=self._run, args=(seed + n,), daemon=True) for n in range(threads)
+            threading.Thread(target=self._run, args=(seed + n,), daemon=True)
+            for n in range(threads)
         ]
         for thread in self.threads:
             thread.start()
@@ -212,7 +132,11 @@ class Load:
         )
         timeout = rng.uniform(0.0005, 0.05) if fate == "deadline" else 30
         started = time.monotonic()
-        call = method.future(request, timeout=timeout) if kind in ("One", "Up") else method(request, timeout=timeout)
+        call = (
+            method.future(request, timeout=timeout)
+            if kind in ("One", "Up")
+            else method(request, timeout=timeout)
+        )
         if fate == "cancel":
             threading.Timer(rng.uniform(0, 0.01), call.cancel).start()
         try:
@@ -220,7 +144,9 @@ class Load:
             code = _Code.OK
         except (grpc.RpcError, grpc.FutureCancelledError):
             code = call.code()
-        self._judge(f"{world}/{kind} {fate} {count}x{len(data)}", fate, code, time.monotonic() - started)
+        self._judge(
+            f"{world}/{kind} {fate} {count}x{len(data)}", fate, code, time.monotonic() - started
+        )
         if code is _Code.OK and fate in ("plain", "deadline", "cancel"):
             want = {"One": [count], "Down": list(range(count)), "Up": [sum(range(count))]}
             if [m.n for m in got] != want.get(kind, list(range(count))):
@@ -242,7 +168,11 @@ def soak(engine: str, seconds: float, threads: int) -> list[str]:
         time.sleep(min(10, seconds / 10))
         samples.append(server.megabytes())
         total = sum(load.outcomes.values())
-        print(f"\r{passed:4.0f} s, {total} calls, {samples[-1]:.0f} MB, {len(load.wrong)} wrong", end="", file=sys.stderr)
+        print(
+            f"\r{passed:4.0f} s, {total} calls, {samples[-1]:.0f} MB, {len(load.wrong)} wrong",
+            end="",
+            file=sys.stderr,
+        )
     print(file=sys.stderr)
     load.is_stopping = True
     took = server.stop()
@@ -250,10 +180,12 @@ def soak(engine: str, seconds: float, threads: int) -> list[str]:
     early = samples[len(samples) // 5 : len(samples) // 2] or samples
     late = samples[-len(samples) // 3 :]
     grown = sum(late) / len(late) - sum(early) / len(early)
-    print(f"{engine}: {sum(load.outcomes.values())} calls in {seconds:.0f} s, grpcio {grpc.__version__}")
+    calls = sum(load.outcomes.values())
+    print(f"{engine}: {calls} calls in {seconds:.0f} s, grpcio {grpc.__version__}")
     for name, count in sorted(load.outcomes.items()):
         print(f"  {name}: {count}")
-    print(f"  memory: {samples[0]:.1f} MB first, {samples[-1]:.1f} MB last, grown {grown:+.1f} MB from the first half to the last third")
+    print(f"  memory: {samples[0]:.1f} MB first, {samples[-1]:.1f} MB last")
+    print(f"  grown {grown:+.1f} MB from the first half to the last third")
     print(f"  stopped under load in {took:.2f} s (grace {GRACE} s)")
     return load.wrong
 
@@ -270,19 +202,28 @@ def starts(engine: str, count: int, threads: int) -> list[str]:
         load.end()
         wrong += load.wrong
         calls += sum(load.outcomes.values())
-        print(f"\r{number + 1} of {count} stopped, {calls} calls, {len(wrong)} wrong", end="", file=sys.stderr)
+        print(
+            f"\r{number + 1} of {count} stopped, {calls} calls, {len(wrong)} wrong",
+            end="",
+            file=sys.stderr,
+        )
     print(file=sys.stderr)
-    print(f"{engine}: {count} starts and stops, {calls} calls, slowest stop {max(took):.2f} s (grace {GRACE} s)")
+    print(f"{engine}: {count} starts and stops, {calls} calls")
+    print(f"  slowest stop {max(took):.2f} s (grace {GRACE} s)")
     return wrong
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--engine", default="queue", choices=("queue", "aio"))
     parser.add_argument("--seconds", type=float, default=60, help="of the long load")
     parser.add_argument("--starts", type=int, default=0, help="start and stop that often instead")
-    parser.add_argument("--threads", type=int, default=12, help="that call, each on a connection of its own")
+    parser.add_argument(
+        "--threads", type=int, default=12, help="that call, each on a connection of its own"
+    )
     args = parser.parse_args()
     if args.starts:
         wrong = starts(args.engine, args.starts, args.threads)
@@ -295,7 +236,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        serve()
-    else:
-        sys.exit(main())
+    sys.exit(main())
