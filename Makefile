@@ -27,8 +27,8 @@ lowest: ## the tests on the lowest versions allowed, in a virtual environment of
 ci: ## all that CI does, from nothing: tools, tests, coverage, lint, types, wheel, lowest
 	.ci/run
 
-bench: ## measure against hand-written servers
-	$(PYTHON) bench/run.py
+bench: ## measure against other servers, half an hour; BENCH=--quick for minutes, BENCH=--write for the docs
+	$(PYTHON) bench/run.py $(BENCH)
 
 format: ## apply the formatter and the safe fixes
 	$(PYTHON) -m ruff check --fix .

@@ -1,32 +1,25 @@
-"""The benchmark's gRPC client, in a process of its own.
+"""The benchmark's client that checks servers and sees them start, in a process of its own.
 
 It reads one JSON object a line from stdin and answers each with one on stdout:
-{"do": NAME, "port": PORT, "count": N} → {"seconds": …}, {"at": …} or {"error": …}. It sends and
-gets bytes that are made beforehand, so that it costs as little as a Python client can; `check`
-alone looks into every message. It ends when stdin is closed.
+{"do": NAME, "port": PORT, "count": N} → {"seconds": …}, {"at": …} or {"error": …}. What is timed is
+sent by h2load and by cpp/client.cc. It ends when stdin is closed.
 """
 
 from __future__ import annotations
 
 import json
-import queue
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
-import grpc.experimental
 
 SERVICE = "/bench.Echo/"
 HELLO = b"\n\x05world"  # SayRequest and SayReply are the same on the wire
 TIMEOUT = 60.0
 START_TIMEOUT = 60.0
 POLL = 0.001  # seconds between two attempts to connect to a server that is about to listen
-# Reads of a server stream are done by the thread that wants them, not handed over by another one.
-OPTIONS = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
-
 # Any, because grpc-stubs insist on serializers, without which bytes go as they are.
 Channel = Any
 
@@ -59,46 +52,17 @@ def expect(got: object, expected: object, what: str) -> None:
 def check(channel: Channel, count: int) -> None:
     """Calls every method once and compares each byte of the answers."""
     items = [item(i) for i in range(1, count + 1)]
-    said = channel.unary_unary(SERVICE + "Say")(HELLO, timeout=TIMEOUT)
-    expect(said, HELLO, "Say")
-    sent = list(channel.unary_stream(SERVICE + "Down")(item(count), timeout=TIMEOUT))
+    for name in ("Say", "Wait"):
+        expect(channel.unary_unary(SERVICE + name)(HELLO, timeout=TIMEOUT), HELLO, name)
+    sent = [
+        message.removeprefix(b"\x08\0")  # a zero that proto3 allows to be sent, as JavaScript does
+        for message in channel.unary_stream(SERVICE + "Down")(item(count), timeout=TIMEOUT)
+    ]
     expect(sent, [item(i) for i in range(count)], "Down")
     total = channel.stream_unary(SERVICE + "Up")(iter(items), timeout=TIMEOUT)
     expect(total, b"\x08" + varint(count * (count + 1) // 2), "Up")
     echoed = list(channel.stream_stream(SERVICE + "Chat")(iter(items), timeout=TIMEOUT))
     expect(echoed, items, "Chat")
-
-
-def down(channel: Channel, count: int) -> None:
-    """The server sends `count` messages."""
-    got = sum(1 for _ in channel.unary_stream(SERVICE + "Down")(item(count), timeout=TIMEOUT))
-    expect(got, count, "messages down")
-
-
-def up(channel: Channel, count: int) -> None:
-    """The client sends `count` messages as fast as they go."""
-    one = item(1)
-    total = channel.stream_unary(SERVICE + "Up")((one for _ in range(count)), timeout=TIMEOUT)
-    expect(total, b"\x08" + varint(count), "sum of the messages up")
-
-
-def ping(channel: Channel, count: int) -> None:
-    """`count` times one message there and back, the next one only when it is back."""
-    outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-
-    def requests() -> Iterator[bytes]:
-        while (message := outgoing.get()) is not None:
-            yield message
-
-    one = item(1)
-    responses = channel.stream_stream(SERVICE + "Chat")(requests(), timeout=TIMEOUT)
-    try:
-        for _ in range(count):
-            outgoing.put(one)
-            expect(next(responses), one, "message of the ping-pong")
-    finally:
-        outgoing.put(None)  # also ends grpc's thread that waits in requests()
-    expect(list(responses), [], "messages after the ping-pong")
 
 
 def probe(port: int) -> float:
@@ -120,11 +84,6 @@ def probe(port: int) -> float:
         return time.monotonic()
 
 
-ACTIONS: dict[str, Callable[[Channel, int], None]] = {
-    "check": check, "down": down, "up": up, "ping": ping,
-}  # fmt: skip
-
-
 def answer(line: str, channels: dict[int, Channel]) -> dict[str, object]:
     """Does what one line asks for."""
     asked = json.loads(line)
@@ -133,9 +92,9 @@ def answer(line: str, channels: dict[int, Channel]) -> dict[str, object]:
         if asked["do"] == "probe":
             return {"at": probe(port)}
         if port not in channels:
-            channels[port] = grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
+            channels[port] = grpc.insecure_channel(f"127.0.0.1:{port}")
         start = time.perf_counter()
-        ACTIONS[asked["do"]](channels[port], asked["count"])
+        check(channels[port], asked["count"])
         return {"seconds": time.perf_counter() - start}
     except (grpc.RpcError, OSError, WrongAnswer) as error:
         return {"error": f"{type(error).__name__}: {error}"}

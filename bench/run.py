@@ -1,4 +1,4 @@
-"""Measures dynserve beside hand-written grpcio servers; tables to stdout, progress to stderr."""
+"""Measures dynserve beside its peers; tables to stdout, progress to stderr."""
 
 from __future__ import annotations
 
@@ -9,21 +9,38 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+import aims
+import growth
 import loads
+import page
 import schema
 import startup
 import throughput
+import tools
+import tree
 import variants
+from loads import Load
+from measure import Section
 from process import BenchError
-from report import HEAD, Table, versions
-from variants import Variant
+from report import Run, markdown, versions
 from workspace import HERE, Workspace
 
-PARTS = ("unary", "streams", "start", "schema")
-STARTS_PER_ROUND = 3  # a start takes a fraction of a second, and is noisier than a load
-RESULTS = HERE / "results.md"
+LOADS: dict[str, tuple[Load, ...]] = {
+    "unary": loads.UNARY,
+    "streams": loads.STREAMS,
+    "mixed": loads.MIXED,
+    "waits": loads.WAITS,
+    "open": loads.OPEN,
+}
+PARTS = (*LOADS, "growth", "start", "schema")
+NEED_CLIENT = ("streams", "mixed", "open")
+NEED_H2LOAD = ("unary", "mixed", "waits", "growth")
+STARTS_PER_ROUND = 2  # a start takes a fraction of a second, and is noisier than a load
+QUICK = {"rounds": 3, "seconds": 0.2}
+RESULTS = HERE / "results.json"
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -37,7 +54,12 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=_positive(int), default=9, help="alternating rounds")
     parser.add_argument(
-        "--seconds", type=_positive(float), default=1.0, help="each load on each variant and round"
+        "--seconds", type=_positive(float), default=0.8, help="each load on each variant and round"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few minutes: " + ", ".join(f"--{name} {value}" for name, value in QUICK.items()),
     )
     parser.add_argument(
         "--variants",
@@ -45,54 +67,91 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="WORD,…",
         help="only variants with one of these words in their name",
     )
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} as well")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write results.json, and from it results.md, results.svg and docs/performance.md",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing; read this results.json (with --write: write the pages again)",
+    )
+    args = parser.parse_args(argv)
+    if args.quick:
+        vars(args).update(QUICK)
+    args.words = [word for word in args.variants.split(",") if word]
+    return args
 
 
-def tables(args: argparse.Namespace, workspace: Workspace) -> Iterator[Table]:
-    """The parts that were asked for, one table after the other."""
-    rounds, words = args.rounds, [word for word in args.variants.split(",") if word]
-    unary = loads.UNARY if "unary" in args.only else ()
-    streams = loads.STREAMS if "streams" in args.only else ()
-    servers = chosen(variants.THROUGHPUT, words)
-    if servers and (unary or streams):
-        with throughput.serving(servers, workspace) as targets:
-            for load in (*unary, *streams):
-                yield throughput.compare(load, targets, bases(servers), rounds, args.seconds)
-    servers = chosen(variants.START, words)
-    if servers and "start" in args.only:
-        yield startup.compare(servers, bases(servers), rounds * STARTS_PER_ROUND, workspace)
-    ways = [way for way in variants.SCHEMA if not words or any(word in way for word in words)]
-    if ways and "schema" in args.only:
-        yield schema.compare(ways, rounds, workspace)
+def sections(args: argparse.Namespace, run: Run, workspace: Workspace) -> Iterator[Section]:
+    """The parts that were asked for, one section after the other."""
+    rounds, seconds = args.rounds, args.seconds
+    # A stream needs a thread of grpc.server's pool: those of `open` have a thousand.
+    for servers, parts in (
+        (variants.THROUGHPUT, ("unary", "streams", "mixed", "waits")),
+        (variants.OPEN, ("open",)),
+    ):
+        asked = [load for part in parts if part in args.only for load in LOADS[part]]
+        chosen = variants.available(servers, args.words, run.skipped) if asked else []
+        if chosen:
+            streams = client(args.only)
+            with throughput.serving(chosen, workspace, streams, run.skipped) as targets:
+                throughput.warm_up(asked[0], targets)
+                for load in asked:
+                    fit = {
+                        v: t for v, t in targets.items() if load in loads.UNARY or not v.only_say
+                    }
+                    yield throughput.compare(load, fit, rounds, seconds)
+    if "growth" in args.only:
+        chosen = variants.available(variants.GROWTH, args.words, run.skipped)
+        yield from growth.compare(chosen, rounds, seconds, workspace)
+    if "start" in args.only:
+        chosen = variants.available(variants.START, args.words, run.skipped)
+        yield startup.compare(chosen, rounds * STARTS_PER_ROUND, workspace)
+    if "schema" in args.only:
+        ways = variants.available(schema.WAYS, args.words, run.skipped)
+        yield from schema.compare(ways, rounds, workspace)
 
 
-def chosen(servers: Sequence[Variant], words: Sequence[str]) -> list[Variant]:
-    """The variants with one of the words in their name; all where there are no words."""
-    return [v for v in servers if not words or any(word in v.name for word in words)]
+def client(parts: Sequence[str]) -> list[str] | None:
+    """The command of the client in C++, where one of the parts needs it."""
+    return [str(tools.cpp("client"))] if set(parts) & set(NEED_CLIENT) else None
 
 
-def bases(servers: Sequence[Variant]) -> list[str]:
-    """What the others are set against: the hand-written servers, or else the first variant."""
-    names = [variant.name for variant in servers]
-    return [name for name in names if name.startswith("hand-")] or names[:1]
+def without_missing(args: argparse.Namespace, run: Run) -> None:
+    """Takes the parts out that cannot be measured here."""
+    missing: dict[tuple[str, ...], str] = {}
+    if shutil.which("h2load") is None:
+        missing[NEED_H2LOAD] = "h2load is missing: apt-get install nghttp2-client"
+    try:
+        client(args.only)
+    except tools.Missing as error:
+        missing[NEED_CLIENT] = str(error)
+    for needing, why in missing.items():
+        lost = [part for part in args.only if part in needing]
+        args.only = tuple(part for part in args.only if part not in needing)
+        if lost:
+            run.skipped.append(f"{', '.join(lost)} left out: {why}")
+            print(run.skipped[-1], file=sys.stderr)
 
 
-def report(args: argparse.Namespace) -> None:
-    """Measures, prints, and writes."""
-    stated = [", ".join(versions()) + "."]
-    stated.append(f"{args.rounds} rounds, {args.seconds:g} s for each load, variant and round.")
-    parts = [HEAD, "\n".join(stated) + "\n"]
-    print("\n".join(parts[1:]), flush=True)
+def measured(args: argparse.Namespace) -> Run:
+    """Measures, and prints each table when it is there."""
+    settings = f"{args.rounds} rounds, {args.seconds:g} s for each load, variant and round."
+    run = Run(versions(), settings)
+    print(run.stated(), flush=True)
+    without_missing(args, run)
     with tempfile.TemporaryDirectory(prefix="dynserve-bench-") as folder:
         workspace = Workspace(folder)
         workspace.generate()
-        for table in tables(args, workspace):
-            parts.append(table.markdown())
-            print(parts[-1], flush=True)
-    if args.write:
-        RESULTS.write_text("\n".join(parts))
-        print(f"written: {RESULTS}", file=sys.stderr)
+        tree.write_many(workspace)
+        for section in sections(args, run, workspace):
+            run.sections.append(section)
+            print(markdown(section), flush=True)
+    return run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,18 +159,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options(argv)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupt)
-    if shutil.which("h2load") is None and "unary" in args.only:
-        print("h2load is not installed (Debian: nghttp2-client), or use --only", file=sys.stderr)
-        return 1
     try:
-        report(args)
+        run = Run.read(args.source) if args.source else measured(args)
     except (BenchError, subprocess.TimeoutExpired) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    print(f"## Aims\n\n{aims.table(run)}\n")
+    if args.write:
+        run.write(RESULTS)
+        page.write(run)
+    return 1 if any(section.failures for section in run.sections) else 0
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

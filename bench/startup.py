@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from measure import Sample, alternate, median, ratio, say
-from process import Child, Client, free_port
-from report import Table
+from measure import Sample, Section, alternate, failed, say
+from process import BenchError, Child, Client, free_port
 from variants import Variant
-from workspace import Workspace
+from workspace import HERE, Workspace
+
+RATIOS = (("ms", "grpc.aio"), ("ms", "grpc.aio + reflection + health"))
 
 
 def once(variant: Variant, client: Client, workspace: Workspace) -> Sample:
     """Starts the variant once. The client tries from before the process exists."""
     port = free_port()
-    env = workspace.environment(variant.cold)
-    client.send("probe", port)
+    env = variant.environment(workspace)
     argv, log = variant.argv(workspace, port), workspace.log(variant.name)
+    client.send("probe", port)
     start = time.monotonic()  # the same clock in all processes
     with closing(Child(argv, env, log)) as server:
         answered = client.receive(server)["at"]
-        cpu = server.cpu_seconds()
-    return {"ms": (answered - start) * 1000, "cpu": cpu * 1000}
+        return {
+            "ms": (answered - start) * 1000,
+            "cpu ms": server.cpu_seconds() * 1000,
+            "peak MB": server.peak_megabytes(),
+        }
 
 
-def compare(
-    variants: Sequence[Variant], bases: Sequence[str], rounds: int, workspace: Workspace
-) -> Table:
+def compare(variants: Sequence[Variant], rounds: int, workspace: Workspace) -> Section:
     """All variants, one process at a time."""
-    by_name = {variant.name: variant for variant in variants}
+    section = Section("start", "process start to first answered call", ("ms", "cpu ms", "peak MB"))
+    section.ratios = RATIOS
+    good: dict[str, Variant] = {}
+    script = [sys.executable, str(HERE / "client.py")]
     log = workspace.log("start-client")
-    with closing(Client(workspace.python, workspace.environment(), log)) as client:
+    with closing(Client(script, workspace.environment(), log)) as client:
         for variant in variants:  # fills dynserve's cache, Python's .pyc files and the page cache
-            once(variant, client, workspace)
+            try:
+                once(variant, client, workspace)
+            except BenchError as error:
+                failed(section, variant.name, error)
+                continue
+            good[variant.name] = variant
             say(f"started once: {variant.name}")
-        results = alternate(
-            list(by_name), rounds, lambda name: once(by_name[name], client, workspace), "start"
+        return alternate(
+            section, list(good), rounds, lambda name: once(good[name], client, workspace)
         )
-    columns = ("variant", "ms", "CPU ms", *(f"ms ÷ {base}" for base in bases))
-    table = Table("process start to first answered call", columns)
-    for name in by_name:
-        cells = [name, *(f"{median(results, name, figure):.0f}" for figure in ("ms", "cpu"))]
-        table.rows.append([*cells, *(str(ratio(results, name, base, "ms")) for base in bases)])
-    return table

@@ -1,13 +1,15 @@
-"""A tree of many small .proto files, as large API repositories have them: imports and services."""
+"""Trees of small .proto files, as large API repositories have them: imports and services."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from workspace import Workspace
 
 PER_FOLDER = 10
 SERVICE_EVERY = 5  # one file in five has a service
+MANY_SERVICES = 999
 
 _FILE = """\
 syntax = "proto3";
@@ -53,29 +55,88 @@ service Things{n} {{
   rpc Put(stream Thing{n}) returns (List{n}Response);
 }}
 """
+_MANY_TYPES = """\
+syntax = "proto3";
+
+package many;
+
+message Request {
+  string name = 1;
+}
+
+message Reply {
+  string message = 1;
+}
+"""
+_MANY_SERVICE = """\
+syntax = "proto3";
+
+package many;
+
+import "many_types.proto";
+
+service S{n:04d} {{
+  rpc One(Request) returns (Reply);
+  rpc Two(Request) returns (Reply);
+  rpc Three(Request) returns (Reply);
+  rpc Four(Request) returns (Reply);
+  rpc Five(Request) returns (Reply);
+}}
+"""
 
 
-def last_service(files: int) -> str:
-    """The full name of a service near the end of the tree, which has imports behind it."""
-    n = (files - 1) // SERVICE_EVERY * SERVICE_EVERY
-    return f"tree.p{n // PER_FOLDER:04d}.Things{n}"
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree on disk."""
+
+    files: int
+    root: Path
+    set: Path  # its descriptor set
+    names: Path  # a text file with the path of each file, from the root
+
+    @property
+    def _last(self) -> int:
+        """The number of the last file with a service, which has imports behind it."""
+        return (self.files - 1) // SERVICE_EVERY * SERVICE_EVERY
+
+    @property
+    def service(self) -> str:
+        """The full name of the service in it."""
+        return f"tree.p{self._last // PER_FOLDER:04d}.Things{self._last}"
+
+    @property
+    def service_file(self) -> Path:
+        """The file that has the service."""
+        return self.root / _path(self._last)
 
 
-def build(files: int, workspace: Workspace) -> Path:
-    """Writes the tree, compiles it once, and returns the path of its descriptor set."""
-    root = workspace.folder / "tree"
-    names = [_path(n) for n in range(files)]
-    for n, name in enumerate(names):
-        path = root / name
+def build(files: int, workspace: Workspace) -> Tree:
+    """Writes the tree, and compiles it once."""
+    folder = workspace.folder / f"tree-{files}"
+    tree = Tree(files, folder / "protos", folder / "set.binpb", folder / "names.txt")
+    paths = [_path(n) for n in range(files)]
+    for n, name in enumerate(paths):
+        path = tree.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_source(n))
-    target = workspace.folder / "set.binpb"
-    # The names stand in a file: that many do not fit on every system's command line.
-    arguments = workspace.folder / "protoc.args"
-    flags = [f"-I{root}", "--include_imports", "--include_source_info"]
-    arguments.write_text("\n".join([*flags, f"--descriptor_set_out={target}", *names]))
-    workspace.protoc(f"@{arguments}")
-    return target
+    tree.names.write_text("\n".join(paths))
+    workspace.protoc(*protoc_arguments(tree, tree.set))
+    return tree
+
+
+def protoc_arguments(tree: Tree, target: Path) -> list[str]:
+    """What protoc is to compile; the names stand in a file, being too many for a command line."""
+    flags = [f"-I{tree.root}", "--include_imports", "--include_source_info"]
+    return [*flags, f"--descriptor_set_out={target}", f"@{tree.names}"]
+
+
+def write_many(workspace: Workspace) -> None:
+    """A folder that makes, with bench.Echo, a thousand services of five methods each."""
+    folder = workspace.folder / "many"
+    folder.mkdir()
+    (folder / "many_types.proto").write_text(_MANY_TYPES)
+    for n in range(1, MANY_SERVICES + 1):
+        (folder / f"s{n:04d}.proto").write_text(_MANY_SERVICE.format(n=n))
 
 
 def _path(n: int) -> str:

@@ -1,4 +1,4 @@
-"""A hand-written grpc.server with generated code and ten threads: hand_sync.py PORT"""
+"""A hand-written grpc.server with generated code: hand_sync.py PORT [THREADS]"""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import grpc
 from handlers import SyncEcho
 
 
-def serve(port: str) -> None:
+def serve(port: str, threads: str = "10") -> None:
     """Serves until the process is ended."""
-    server = grpc.server(ThreadPoolExecutor(10), options=(("grpc.so_reuseport", 0),))
+    server = grpc.server(ThreadPoolExecutor(int(threads)), options=(("grpc.so_reuseport", 0),))
     servicer = SyncEcho(echo_pb2.SayReply, echo_pb2.Item)
     echo_pb2_grpc.add_EchoServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -23,4 +23,4 @@ def serve(port: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

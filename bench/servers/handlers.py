@@ -1,12 +1,16 @@
-"""The handlers that every variant serves: written once, so that only what is around them differs.
+"""The handlers that every Python variant serves: written once, so that only what is around differs.
 
 They take the message classes as arguments: generated code and dynserve each bring their own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+
+WAIT_SECONDS = 0.005
 
 
 class SyncEcho:
@@ -17,6 +21,10 @@ class SyncEcho:
         self._item = item
 
     def Say(self, request: Any, context: Any) -> Any:
+        return self._reply(message=request.name)
+
+    def Wait(self, request: Any, context: Any) -> Any:
+        time.sleep(WAIT_SECONDS)
         return self._reply(message=request.name)
 
     def Down(self, request: Any, context: Any) -> Iterator[Any]:
@@ -42,6 +50,10 @@ class AsyncEcho:
         self._item = item
 
     async def Say(self, request: Any, context: Any) -> Any:
+        return self._reply(message=request.name)
+
+    async def Wait(self, request: Any, context: Any) -> Any:
+        await asyncio.sleep(WAIT_SECONDS)
         return self._reply(message=request.name)
 
     async def Down(self, request: Any, context: Any) -> AsyncIterator[Any]:
