@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,13 +30,19 @@ from .sources import DescriptorSet, ProtoSource, Source, collect
 from .toolchain import Limits, key_of
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from typing import TypeAlias
+
+    from google.protobuf.descriptor_pb2 import ServiceDescriptorProto
 
     from .values import Converter
+
+    # The services of a file by their own names, and all its comments.
+    _Declarations: TypeAlias = tuple[dict[str, ServiceDescriptorProto], Mapping[str, str]]
 
 __all__ = ["Schema"]
 
 _LIMITS = Limits()
+_MAX_DECLARATIONS = 8  # files
 
 
 class Schema:
@@ -218,7 +224,7 @@ class Schema:
             KeyError: there is no such file.
             DescriptorError: its source locations are damaged.
         """
-        return comments_of(self._parsed(file))
+        return self._declarations(file)[1]
 
     def build(self) -> None:
         """Build every file now: what cannot be built is found, and nothing is left to be lazy.
@@ -284,17 +290,23 @@ class Schema:
         except KeyError:
             raise SymbolError("service", name, self.index.services) from None
 
-    def _parsed(self, file: str) -> FileDescriptorProto:
+    @functools.cached_property
+    def _declarations(self) -> Callable[[str], _Declarations]:
+        """By file; of the last few, for services are asked for one after the other."""
+        return functools.lru_cache(_MAX_DECLARATIONS)(self._declarations_of)
+
+    def _declarations_of(self, file: str) -> _Declarations:
         try:
-            return parse_file(self.index.raw(file))
+            parsed = parse_file(self.index.raw(file))
         except DecodeError as error:
             raise DescriptorError(file, f"damaged source locations: {error}") from error
+        services = {service.name: service for service in parsed.service}
+        return services, MappingProxyType(comments_of(parsed))
 
     def _describe(self, name: str, file: str) -> ServiceInfo:
         descriptor = self._pool.FindServiceByName(name)
-        parsed = self._parsed(file)
-        comments = comments_of(parsed)
-        declared = next(s for s in parsed.service if s.name == descriptor.name)
+        services, comments = self._declarations(file)
+        declared = services[descriptor.name]
         methods = {
             method.name: MethodInfo(
                 service=name,

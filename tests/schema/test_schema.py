@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import message_factory
 
 from dynserve import Kind, MessageError, Schema, SymbolError
+from dynserve.schema.comments import comments_of
 from dynserve.schema.imports import builtin_roots
 
 P2, P3 = 'syntax = "proto2";\n', 'syntax = "proto3";\n'
@@ -429,3 +430,19 @@ def test_every_installed_file_is_there() -> None:
     }
     assert set(schema.declared_files) == there
     assert len(there) > 60
+
+
+def test_a_file_of_many_services_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describing all services of a file costs in proportion to their number."""
+    read = []
+
+    def counted(file: Any) -> dict[str, str]:
+        read.append(file.name)
+        return comments_of(file)
+
+    monkeypatch.setattr("dynserve.schema.schema.comments_of", counted)
+    services = "".join(f"// {n}\nservice S{n} {{ rpc Get(M) returns (M); }}\n" for n in range(20))
+    schema = Schema.load(f'syntax = "proto3"; message M {{}}\n{services}')
+    assert [schema.service(f"S{n}").doc for n in range(20)] == [str(n) for n in range(20)]
+    assert len(schema.comments("inline_1.proto")) == 20
+    assert read == ["inline_1.proto"]
