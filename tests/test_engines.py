@@ -10,12 +10,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dynserve import EngineError, engines
+from dynserve import EngineError, Kind, engines
 from dynserve.engine.queue import probe
 from dynserve.engines import engine_maker
 from dynserve.server import Server
 from tests.echo import PATHS, Item, app_with, schema
-from tests.test_handlers import Kind
 
 PROBLEM = f"it failed with grpcio {grpc.__version__}: ImportError: no such name"
 WARNING = f"the queue engine is not used: {PROBLEM}; grpc.aio serves, several times slower"
@@ -43,7 +42,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "probe", fail)
 
 
-@pytest.mark.parametrize(("name", "made"), [("auto", "QueueEngine"), ("queue", "QueueEngine"), ("aio", "AioEngine")])
+@pytest.mark.parametrize(
+    ("name", "made"), [("auto", "QueueEngine"), ("queue", "QueueEngine"), ("aio", "AioEngine")]
+)
 def test_the_engine_of_a_name(name: str, made: str) -> None:
     """Where it works, auto is the queue engine."""
     assert engine_maker(name).__name__ == made
@@ -62,10 +63,10 @@ def test_queue_insists() -> None:
     """Who asks for the engine gets it, or an error with the way out."""
     with pytest.raises(EngineError) as caught:
         engine_maker("queue")
-    assert str(caught.value) == (
-        f"engine 'queue': {PROBLEM}; engine='aio' needs public parts only"
+    assert str(caught.value) == (f"engine 'queue': {PROBLEM}; engine='aio' needs public parts only")
+    server = app_with(lambda request: request, Kind.UNARY_UNARY).server(
+        "127.0.0.1:0", engine="queue"
     )
-    server = app_with(lambda request: request, Kind.UNARY_UNARY).server("127.0.0.1:0", engine="queue")
     with pytest.raises(EngineError):
         asyncio.run(server.start())
 
@@ -115,5 +116,7 @@ def test_a_name_that_is_none(where: str, monkeypatch: pytest.MonkeyPatch) -> Non
     """The error lists the names there are."""
     if where == "environment":
         monkeypatch.setenv("DYNSERVE_ENGINE", "fast")
-    with pytest.raises(ValueError, match="^got engine='fast', expected one of 'auto', 'queue', 'aio'$"):
+    with pytest.raises(
+        ValueError, match=r"^got engine='fast', expected one of 'auto', 'queue', 'aio'$"
+    ):
         Server([], engine="fast" if where == "argument" else None)

@@ -7,6 +7,7 @@ tells the handler nothing of a cancellation.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,8 +21,6 @@ from .sync import serve_stream, serve_unary
 from .threads import Pools
 
 __all__ = ["AioEngine"]
-
-_MAX_ADAPTED = 4096  # handlers whose adapted form is remembered
 
 
 class AioEngine:
@@ -87,7 +86,6 @@ class _Adapter(grpc.GenericRpcHandler):
     def __init__(self, inner: grpc.GenericRpcHandler, pools: Pools) -> None:
         self._inner = inner
         self._pools = pools
-        self._adapted: dict[int, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -95,13 +93,13 @@ class _Adapter(grpc.GenericRpcHandler):
         handler = self._inner.service(handler_call_details)
         if handler is None:
             return None
-        known = self._adapted.get(id(handler))
-        if known is not None and known[0] is handler:
-            return known[1]
+        # Kept on the handler, and gone with it: a schema that was replaced is not kept alive.
+        known = getattr(handler, "_dynserve_adapted", None)
+        if type(known) is tuple and known[0] is self:
+            return known[1]  # type: ignore[no-any-return]
         adapted = self._adapt(handler)
-        if len(self._adapted) >= _MAX_ADAPTED:  # handlers that are made for each call
-            self._adapted.clear()
-        self._adapted[id(handler)] = handler, adapted
+        with contextlib.suppress(AttributeError):  # a class with slots: adapted for each call
+            handler._dynserve_adapted = self, adapted  # type: ignore[attr-defined]
         return adapted
 
     def _adapt(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
@@ -112,7 +110,7 @@ class _Adapter(grpc.GenericRpcHandler):
         if inspect.isasyncgenfunction(behaviour):
             return handler  # type: ignore[no-any-return]
         if inspect.iscoroutinefunction(behaviour):
-            run = _async_behaviour(behaviour)
+            run = _async_behaviour(behaviour, streams_out)
         elif streams_in or streams_out:
             run = functools.partial(serve_stream, behaviour, self._pools, streams_in, streams_out)
         else:
@@ -121,11 +119,16 @@ class _Adapter(grpc.GenericRpcHandler):
         return make(run, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
 
-def _async_behaviour(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _async_behaviour(
+    behaviour: Callable[[Any, Any], Any], streams_out: bool
+) -> Callable[[Any, Any], Any]:
     async def run(request: Any, raw: Any) -> Any:
         call = AsyncCall(raw)
         try:
-            return await behaviour(request, call)
+            response = await behaviour(request, call)
+            if not streams_out:
+                await call.before_response()
+            return response
         finally:
             call.end()
 

@@ -8,6 +8,7 @@ What is mended here, each measured on grpcio 1.85:
   * two writes at a time, or a status during a write, are an error that leaves the call without any
     status. They wait for each other.
   * a write to a call that is over is an error like any other. Here it is a cancellation.
+  * a call's own compression is forgotten where it sends one response and no initial metadata.
   * asking for the peer once the call was freed is a crash of the process.
 """
 
@@ -40,13 +41,14 @@ async def receive(call: Any) -> Any:
 class AsyncCall:
     """``grpc.aio.ServicerContext`` over grpc.aio's own; plus ``is_active``."""
 
-    __slots__ = ("_call", "_over", "_requests", "_sending")
+    __slots__ = ("_call", "_over", "_requests", "_sending", "_tells_compression")
 
     def __init__(self, call: Any) -> None:
         self._call = call
         self._over = False
         self._sending: asyncio.Lock | None = None  # most calls send nothing but their response
         self._requests: _Requests | None = None
+        self._tells_compression = False  # in initial metadata that is not sent yet
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
@@ -73,7 +75,18 @@ class AsyncCall:
 
     async def send_initial_metadata(self, metadata: Any) -> None:
         """Send the initial metadata; raises CancelledError where the call is over."""
+        self._tells_compression = False
         await self._send(self._call.send_initial_metadata, metadata)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress the responses of this call."""
+        self._call.set_compression(compression)
+        self._tells_compression = True
+
+    async def before_response(self) -> None:
+        """Whatever has to be sent before the one response of a call."""
+        if self._tells_compression:
+            await self.send_initial_metadata(())
 
     async def abort(self, code: Any, details: str = "", trailing_metadata: Any = ()) -> None:
         """End the call with a status, by raising grpc.aio's own exception."""

@@ -60,7 +60,9 @@ async def serve_unary(behaviour: Behaviour, pools: Pools, request: Any, raw: Any
     take_back = None
     try:
         take_back = _submit(pools.unary, context, work, wait=True)
-        return await done
+        response = await done
+        await call.before_response()
+        return response
     except NoThreadError:
         await _abort(call, _no_thread("too many calls wait for a thread on this server"))
     except _Abort as abort:
@@ -87,7 +89,9 @@ async def serve_stream(
         if streams_in:
             feeder = loop.create_task(_feed(raw, requests))
         if not streams_out:
-            return await responses.receive()
+            response = await responses.receive()
+            await call.before_response()
+            return response
         while (response := await responses.receive()) is not None:
             await call.write(response)
     except NoThreadError:
@@ -170,7 +174,7 @@ def _drain(result: Iterable[bytes], responses: Pipe) -> None:
 
 def _submit(
     pool: ThreadPool, context: SyncContext, work: Callable[[], None], wait: bool
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     run = contextvars.copy_context().run
 
     def task() -> None:

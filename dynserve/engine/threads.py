@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import deque
@@ -34,11 +35,11 @@ class ThreadPool:
         self._is_closed = False
         self._waiting: deque[_Cell] = deque()
 
-    def submit(self, task: Callable[[], None], *, wait: bool = True) -> Callable[[], None]:
+    def submit(self, task: Callable[[], None], *, wait: bool = True) -> Callable[[], object]:
         """Run ``task``, which must not raise, on a thread; with ``wait`` as soon as there is one.
 
         Returns:
-            A function that takes the task back, if it has not begun.
+            A function that takes the task back and returns it, or None where it has begun.
 
         Raises:
             NoThreadError: there is no thread and, with ``wait``, nothing to wait for.
@@ -53,7 +54,7 @@ class ThreadPool:
                 self._waiting.append(cell)
             else:
                 raise NoThreadError
-        return cell.clear
+        return functools.partial(_taken, cell)
 
     def close(self) -> None:
         """Let idle threads end now, and the others when they are done; tasks are still taken."""
@@ -61,7 +62,6 @@ class ThreadPool:
             self._is_closed = True
             for worker in self._idle:
                 worker.give([])
-            self._threads -= len(self._idle)
             self._idle.clear()
 
     def is_busy(self) -> bool:
@@ -81,8 +81,10 @@ class ThreadPool:
     def _work(self, worker: _Worker) -> None:
         cell: _Cell | None = worker.take()
         while cell is not None:
-            if cell:  # else it was taken back
-                cell.pop()()
+            task = _taken(cell)
+            if task is not None:
+                task()
+            del task  # and what it holds, while the thread is idle
             cell = self._next(worker)
 
     def _next(self, worker: _Worker) -> _Cell | None:
@@ -127,6 +129,14 @@ class Pools:
 
 
 _Cell = list[Callable[[], None]]  # the task, or nothing once somebody took it
+
+
+def _taken(cell: _Cell) -> Callable[[], None] | None:
+    """The task, for one of those who ask: the thread that runs it, or who takes it back."""
+    try:
+        return cell.pop()
+    except IndexError:
+        return None
 
 
 class _Worker:

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from dynserve.engine import Engine
+from dynserve.engine.base import Engine
 from dynserve.engines import engine_maker
 
 pytestmark = pytest.mark.usefixtures("engine")

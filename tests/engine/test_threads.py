@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -91,6 +92,36 @@ def test_a_task_can_be_taken_back() -> None:
     release.set()
     assert done.wait(WAIT)
     assert ran == []
+
+
+def test_a_task_is_run_or_taken_back() -> None:
+    """Never both, never neither, and no thread is lost over it."""
+    pool, count = ThreadPool(4, "t"), 5000
+    ran = threading.Semaphore(0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        taken = sum(pool.submit(ran.release)() is not None for _ in range(count))
+    finally:
+        sys.setswitchinterval(interval)
+    for _ in range(count - taken):
+        assert ran.acquire(timeout=WAIT)
+    while len(pool._idle) != pool._threads:
+        pass
+    assert not ran.acquire(blocking=False)
+    assert sum(thread.name.startswith("t-") for thread in threading.enumerate()) >= pool._threads
+
+
+def test_a_closed_pool_counts_its_threads() -> None:
+    """Those that were idle are counted out once."""
+    pool = ThreadPool(2, "counted")
+    found: list[threading.Thread] = []
+    pool.submit(lambda: found.append(threading.current_thread()))
+    while not pool._idle:
+        pass
+    pool.close()
+    found[0].join(WAIT)
+    assert pool._threads == 0
 
 
 class Refused(threading.Thread):

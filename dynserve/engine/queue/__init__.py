@@ -14,7 +14,8 @@ takes requests, produces responses, and sets the code, the details and the metad
 
 Between the two there are
 
-* deques: ``append`` and ``popleft`` are atomic, one side does one, the other the other;
+* deques: ``append`` and ``popleft`` are atomic, one side does one, the other the other (the end of
+  requests, which stays, may be put there by both);
 * counters, each written by one side and read by both (``_in_put`` by the leader, ``_in_got`` by the
   handler's side, …); their difference may be old, but every side asks again after it changed its
   own;
@@ -23,7 +24,8 @@ Between the two there are
   (``_idle``), to ask the core for the end of the call (``_unwatched``), to lead on while a handler
   runs on the leader (``Poller._lead``);
 * flags that go from False to True once and are written by one side (``_is_cancelled``,
-  ``_is_closed`` by the leader, ``_is_finished`` by who sends the status);
+  ``_is_closed`` by the leader, ``_is_finished`` by who sends the status,
+  ``Poller.is_cancelling`` by who ends the server, before it asks which calls there are);
 * sleep: whoever finds nothing announces that it will sleep and then looks again (``Gate``, and the
   events of an async call), so no wake-up is missed; a wake-up may be an old one, so whoever wakes
   looks again too.
@@ -34,7 +36,12 @@ lock (``QueueEngine._state``) orders calls into the core against its shutdown an
 the core does not do itself.
 
 A call is over when the core says so (``Call._on_close``). From then on the core's call is let go
-of, since a server of the core does not shut down while one is held.
+of, since a server of the core does not shut down while one is held; who still waits for requests or
+for room is woken.
+
+A server stops when ``Poller.open``, the calls whose end the core has not told, is zero.
+``Poller.serving``, the calls whose handlers have not ended, is what the limit is for; a
+handler that blocks for good does not keep the server. Each call leaves both, whatever happens.
 """
 
 from .engine import QueueEngine

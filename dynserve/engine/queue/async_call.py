@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
-from .call import END, Call, ignore
+from .call import END, Call, run_all
 
 __all__: list[str] = []  # AsyncCall, whose methods are documented by grpc.aio.ServicerContext
-
-_log = logging.getLogger(__name__)
 
 
 # As for the sync one, and its stubs want what a client has, too.
@@ -23,6 +20,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
     """A call whose handler is a coroutine function or an async generator."""
 
     _task: asyncio.Task[None] | None = None
+    _is_running = False  # never reset
     _arrival: asyncio.Event | None = None
     _room: asyncio.Event | None = None
 
@@ -43,7 +41,8 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
         self._poller.jobs.append(self._cancel_task)
 
     def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
-        self._poller.jobs.append(functools.partial(_run_all, callbacks))
+        run = self._poller.context.copy().run
+        self._poller.jobs.append(functools.partial(run, run_all, callbacks))
 
     # ---- the loop's
 
@@ -62,9 +61,11 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            self._poller.left(self)  # a task that was not begun does not do it
+            if not self._is_running:  # and never will
+                self._poller.left(self)
 
     async def _run(self, request: bytes | None) -> None:
+        self._is_running = True
         plan = self.plan
         result: Any = None
         try:
@@ -126,9 +127,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         if self._is_cancelled:
             raise asyncio.CancelledError
-        if self._sent_headers:
-            raise ValueError("the initial metadata was sent before")
-        self._start(self._headers(tuple(initial_metadata)), ignore)
+        self._send_headers(initial_metadata)
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()
@@ -147,11 +146,3 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
 
     def cancelled(self) -> bool:
         return self._is_cancelled
-
-
-def _run_all(callbacks: Iterable[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        try:
-            callback()
-        except Exception:
-            _log.exception("a callback at the end of a call failed")

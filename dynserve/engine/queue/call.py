@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from . import core
+from .context import Context, Metadata
 
 if TYPE_CHECKING:
     from .plan import Plan
     from .poller import Poller
 
-__all__ = ["END", "Aborted", "Call", "ignore", "won"]
+__all__ = ["END", "Call", "run_all", "won"]
 
 _log = logging.getLogger(__name__)
 
-Metadata = tuple[tuple[str, "str | bytes"], ...]
 Operations = tuple[Any, ...]
 
 # A buffer is full at _MANY messages or _LARGE bytes, and has room again at _FEW messages and half
@@ -33,19 +32,8 @@ Operations = tuple[Any, ...]
 _MANY, _FEW = 64, 16
 _LARGE = 256 * 1024
 
-_FOREVER = 1e9  # seconds; a deadline further away than this is none
-_ENCODINGS = {
-    grpc.Compression.NoCompression: "identity",
-    grpc.Compression.Deflate: "deflate",
-    grpc.Compression.Gzip: "gzip",
-}
-_NUMBERS = {code: code.value[0] for code in grpc.StatusCode}
+_UNSENDABLE = grpc.StatusCode.INTERNAL.value[0], "the answer cannot be sent"
 END = None  # in a buffer, after its last message; what the core has for the end of requests too
-_OVER = core.NoCall()
-
-
-class Aborted(Exception):
-    """What ``abort`` leaves a handler with; the call has its status already."""
 
 
 def won(token: list[None]) -> bool:
@@ -57,35 +45,32 @@ def won(token: list[None]) -> bool:
     return True
 
 
-def ignore(_event: Any) -> None:
+def run_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    """Run callbacks of the user's; none keeps the others from being run."""
+    for callback in callbacks:
+        try:
+            callback()
+        except BaseException:
+            _log.exception("a callback at the end of a call failed")
+
+
+def _ignore(_event: Any) -> None:
     """The tag of a batch whose outcome another event tells."""
 
 
-class Call:
+class Call(Context):
     """One call, and the context that its handler gets.
 
     Defaults are on the class: what a call does not use costs it nothing.
     """
 
-    # ---- the handler's
-    _code: grpc.StatusCode | None = None
-    _details: str | bytes = ""
-    _trailing: Metadata = ()
-    _flags = 0  # of the next message
-    _encoding: str | None = None
-    _sent_headers = False
-    _is_aborted = False
-    _is_finished = False  # its status went to the core
-    # ---- the leader's
-    _is_cancelled = False  # never reset
-    _is_closed = False  # the core has told its end
-    _is_ending = False  # the end of requests was told once
+    _sent_headers = False  # by who has the right to send
+    _is_ending = False  # the leader's: the end of requests was told once
 
     def __init__(self, poller: Poller, plan: Plan, event: Any) -> None:
+        super().__init__(event)
         self._poller = poller
         self.plan = plan
-        self._call = event.call
-        self._asked = event  # for the path, the metadata and the deadline
         self._unwatched: list[None] = [None]  # the right to ask the core for the end of the call
         self._callbacks: deque[Callable[[], None]] = deque()
         if plan.streams_in:
@@ -121,7 +106,7 @@ class Call:
 
     def begin(self) -> None:
         """By the leader, once."""
-        if not self.plan.is_unary:
+        if not self.plan.is_unary or self._poller.is_cancelling:
             self.watch()
         if self.plan.streams_in:
             self._receive(self._on_message)
@@ -131,7 +116,7 @@ class Call:
 
     def refuse(self, code: grpc.StatusCode, details: str) -> None:
         """End a call whose handler does not run; by the leader."""
-        self._code, self._details = code, details
+        self._code, self._details = code, details.encode()
         self._end(())
         self._poller.left(self)
 
@@ -149,6 +134,8 @@ class Call:
         request = event.batch_operations[0].message()
         if request is None:
             self._violated("none")
+        elif self._is_closed:  # nothing would come of another receive
+            self._poller.left(self)
         else:
             self._request = request
             self._receive(self._on_request_end)
@@ -276,6 +263,11 @@ class Call:
             metadata = ((core.ENCODING_KEY, self._encoding), *metadata)
         return (core.SendHeaders(metadata, 0),)
 
+    def _send_headers(self, metadata: Any) -> None:  # handler
+        if self._sent_headers:
+            raise ValueError("the initial metadata was sent before")
+        self._start(self._headers(tuple(metadata or ())), _ignore)
+
     def _take_flags(self) -> int:
         flags, self._flags = self._flags, 0
         return flags
@@ -290,22 +282,21 @@ class Call:
             self._end((core.SendMessage(self._encoded(response), self._take_flags()),))
 
     def _may_answer(self) -> bool:  # handler
-        """Whether a status has a use: to tell the client, or to learn that the call is over."""
-        return not self._is_cancelled or bool(self._unwatched)
+        """Whether the call has no status yet, as far as is known."""
+        return not (self._is_cancelled or self._is_finished)
 
     def _end(self, operations: Operations) -> None:
-        """The status, after these operations."""
+        """The status, after these operations. Does not fail: who else would tell the client?"""
         self._is_finished = True
-        code = 0 if self._code is None else _NUMBERS.get(self._code, 2)
+        code = 0 if self._code is None else self._code._value_[0]
         status = core.SendStatus(self._trailing, code, self._details, 0)
         operations = (*self._headers(), *operations, status)
         if won(self._unwatched):
             self._start((*operations, core.ReceiveClose(0)), self._on_close)
         else:
-            self._start(operations, ignore)
+            self._start(operations, _ignore)
 
     def _start(self, operations: Operations, tag: Callable[[Any], None]) -> None:
-        # Without cancel() the client would wait for its deadline.
         try:
             if not self._call.start_server_batch(operations, tag):
                 return
@@ -313,36 +304,45 @@ class Call:
         except Exception:  # of a type that the core does not take
             _log.exception("cannot send what %s answers", self._path())
         self._is_finished = True
-        self._call.cancel()
+        self._call.cancel(*_UNSENDABLE)  # or the client would wait for its deadline
         self.watch()
         if tag == self._on_close:  # the right to watch was taken by what has failed
             self._call.start_server_batch((core.ReceiveClose(0),), self._on_close)
 
     def _failed(self, error: BaseException) -> None:  # handler
         """The handler raised."""
-        if self._is_finished or not self._may_answer():
+        if not self._may_answer():
             return
         if not self._is_aborted:
             self._is_aborted = True
             if isinstance(error, asyncio.CancelledError):
-                self._code, self._details = grpc.StatusCode.CANCELLED, "the handler was cancelled"
+                code, details = grpc.StatusCode.CANCELLED, b"the handler was cancelled"
             else:
                 _log.error("%s failed", self._path(), exc_info=error)
-                self._code, self._details = grpc.StatusCode.UNKNOWN, "the handler failed"
+                code, details = grpc.StatusCode.UNKNOWN, b"the handler failed"
+            if self._code in (None, grpc.StatusCode.OK):  # else it has said what its error means
+                self._code, self._details = code, details
         self._conclude()
 
     def _on_close(self, event: Any) -> None:  # leader
-        self._is_closed = True
-        self._call = _OVER
         if event.batch_operations[-1].cancelled():
             self._is_cancelled = True
-            self._interrupt()
-        callbacks = []
-        while self._callbacks:
-            callbacks.append(self._callbacks.popleft())
-        if callbacks:
-            self._run_callbacks(callbacks)
-        self._poller.closed_one()
+        self._let_go()
+        try:
+            if self.plan.streams_in:  # a thread or a task of the handler's may wait for more
+                self._in.append(END)
+                self._wake_reader()
+            if self.plan.streams_out:
+                self._wake_writer()
+            if self._is_cancelled:
+                self._interrupt()
+            callbacks = []
+            while self._callbacks:
+                callbacks.append(self._callbacks.popleft())
+            if callbacks:
+                self._run_callbacks(callbacks)
+        finally:  # whatever happens: a server that counts on would never stop
+            self._poller.closed_one()
 
     def _add_callback(self, callback: Callable[[], None]) -> bool:
         self._callbacks.append(callback)
@@ -354,85 +354,3 @@ class Call:
                 return True
             return False
         return True
-
-    # ---- what both contexts offer, under the names that grpcio gives them
-
-    def _path(self) -> str:
-        return str(self._asked.call_details.method.decode(errors="replace"))
-
-    def _abort(self, code: grpc.StatusCode, details: str, trailing: Iterable[Any]) -> NoReturn:
-        if code is grpc.StatusCode.OK:
-            raise ValueError("a call cannot be aborted with OK")
-        self._code, self._details, self._is_aborted = code, details, True
-        trailing = tuple(trailing or ())
-        if trailing:
-            self._trailing = trailing
-        raise Aborted(code, details)
-
-    def is_active(self) -> bool:
-        """Whether the call goes on, as far as is known."""
-        self.watch()
-        return not (self._is_cancelled or self._is_finished or self._is_closed)
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the deadline; None without one, 0.0 once the call is over."""
-        if self._is_closed:
-            return 0.0
-        left: float = self._asked.call_details.deadline - time.time()
-        return None if left > _FOREVER else max(left, 0.0)
-
-    def invocation_metadata(self) -> Metadata:
-        """What the client sent."""
-        metadata: Metadata = self._asked.invocation_metadata
-        return metadata
-
-    def peer(self) -> str:
-        """Who calls; empty once the call is over."""
-        return str(self._call.peer().decode())
-
-    def peer_identities(self) -> Iterable[bytes] | None:
-        """What the client's certificate proves."""
-        call = self._call
-        return None if call is _OVER else core.peer_identities(call)
-
-    def peer_identity_key(self) -> str | None:
-        """Which property of the certificate the identities are."""
-        call = self._call
-        return None if call is _OVER else core.peer_identity_key(call)
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """The properties of the connection's security."""
-        call = self._call
-        return {} if call is _OVER else core.auth_context(call)
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """The code of the status."""
-        self._code = code
-
-    def code(self) -> grpc.StatusCode | None:
-        """The code that was set."""
-        return self._code
-
-    def set_details(self, details: str) -> None:
-        """The text of the status."""
-        self._details = details
-
-    def details(self) -> str:
-        """The text that was set."""
-        return self._details if isinstance(self._details, str) else self._details.decode()
-
-    def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:
-        """What is sent with the status."""
-        self._trailing = tuple(trailing_metadata)
-
-    def trailing_metadata(self) -> Metadata:
-        """What was set to be sent with the status."""
-        return self._trailing
-
-    def set_compression(self, compression: grpc.Compression) -> None:
-        """Compress the responses of this call."""
-        self._encoding = _ENCODINGS[compression]
-
-    def disable_next_message_compression(self) -> None:
-        """Send the next response as it is."""
-        self._flags = core.NO_COMPRESS

@@ -15,8 +15,7 @@ from dynserve.engine.threads import Pools
 
 from . import core
 from .async_call import AsyncCall
-from .call import Call
-from .plan import Plan
+from .plan import Plan, plan_of
 from .poller import Poller
 from .sync_call import SyncCall
 
@@ -25,7 +24,10 @@ __all__ = ["QueueEngine"]
 _log = logging.getLogger(__name__)
 
 _REQUESTED = 32  # calls that the core may hand over at once
-_MAX_PLANS = 4096  # method handlers that are remembered
+_Refusal = tuple[grpc.StatusCode, str]
+_UNKNOWN = grpc.StatusCode.UNIMPLEMENTED, "no such method"
+_FAILED = grpc.StatusCode.INTERNAL, "the method could not be looked up"
+_TOO_MANY = grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are open on this server"
 
 
 class _Details(NamedTuple):
@@ -65,7 +67,6 @@ class QueueEngine:
         self._core.register_completion_queue(self._queue)
         pools = Pools(threads, stream_threads)
         self._poller = Poller(self._queue, self._loop, pools, self._cancel)
-        self._plans: dict[int, Plan] = {}  # the leader's
         self._state = threading.Lock()  # for what follows
         self._is_serving = False
         self._is_stopped = False
@@ -122,6 +123,7 @@ class QueueEngine:
     def _cancel(self) -> None:
         """Cancel all calls; any thread."""
         self._refuse_calls()
+        self._poller.is_cancelling = True  # before it is asked what serves: see Call.begin
         for call in list(self._poller.serving):
             call.watch()  # or its end would be told with its answer only
         with self._state:
@@ -136,34 +138,24 @@ class QueueEngine:
                 self._core.request_call(self._queue, self._queue, self._on_call)
         if not event.success:
             return
-        call = self._call_for(event)
+        plan, refusal = self._look_up(event)
+        call = (AsyncCall if plan.is_async else SyncCall)(self._poller, plan, event)
         self._poller.enter(call)
         if self._limit is not None and len(self._poller.serving) > self._limit:
-            call.refuse(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are open on this server"
-            )
-        else:
+            refusal = _TOO_MANY
+        if refusal is None:
             call.begin()
+        else:
+            call.refuse(*refusal)
 
-    def _call_for(self, event: Any) -> Call:
+    def _look_up(self, event: Any) -> tuple[Plan, _Refusal | None]:
         path = event.call_details.method.decode(errors="replace")
         try:
             handler = self._find(_Details(path, event.invocation_metadata))
-        except Exception:
+            return (_NO_PLAN, _UNKNOWN) if handler is None else (plan_of(handler), None)
+        except BaseException:  # of whatever kind: the leader has to go on
             _log.exception("no handler was found for %s", path)
-            handler = _FAILED
-        if handler is None:
-            handler = _UNKNOWN
-        plan = self._plans.get(id(handler))
-        if plan is None:
-            if len(self._plans) >= _MAX_PLANS:  # handlers that are made for each call
-                self._plans.clear()
-            plan = self._plans[id(handler)] = Plan(handler)
-        return (
-            AsyncCall(self._poller, plan, event)
-            if plan.is_async
-            else SyncCall(self._poller, plan, event)
-        )
+            return _NO_PLAN, _FAILED
 
     def _find(self, details: _Details) -> Any:
         for handler in self._handlers:
@@ -188,12 +180,4 @@ class QueueEngine:
             _log.debug("the loop was closed before its server had ended")
 
 
-def _refusing(code: grpc.StatusCode, details: str) -> grpc.RpcMethodHandler[Any, Any]:
-    async def refuse(_requests: Any, call: Any) -> None:
-        await call.abort(code, details)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-_UNKNOWN = _refusing(grpc.StatusCode.UNIMPLEMENTED, "no such method")
-_FAILED = _refusing(grpc.StatusCode.INTERNAL, "the method could not be looked up")
+_NO_PLAN = Plan(grpc.unary_unary_rpc_method_handler(lambda request, context: request))

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "plan_of"]
+
+
+def plan_of(handler: Any) -> Plan:
+    """The plan of a method handler. It is kept on the handler, and goes with it.
+
+    Raises:
+        AttributeError: it is no ``grpc.RpcMethodHandler``.
+    """
+    plan = getattr(handler, "_dynserve_plan", None)
+    if type(plan) is not Plan:
+        plan = Plan(handler)
+        with contextlib.suppress(AttributeError):  # a class with slots: made again for each call
+            handler._dynserve_plan = plan
+    return plan
 
 
 class Plan:
@@ -21,7 +36,6 @@ class Plan:
         "_score",
         "behaviour",
         "deserialize",
-        "handler",
         "is_async",
         "is_quick",
         "is_unary",
@@ -34,7 +48,6 @@ class Plan:
     _PROVEN = 64  # quick runs that make a good name
 
     def __init__(self, handler: Any) -> None:
-        self.handler = handler
         self.streams_in: bool = handler.request_streaming
         self.streams_out: bool = handler.response_streaming
         self.is_unary = not (self.streams_in or self.streams_out)

@@ -64,6 +64,7 @@ class Poller:
         self.context = contextvars.copy_context()  # what handlers find set
         self.serving: set[Call] = set()  # their handlers have not ended
         self.open = 0  # calls whose end the core has not told
+        self.is_cancelling = False  # all calls, now and from now on; by the loop, or by the leader
         # ---- the leader's
         self.wake_later: list[Gate] = []
         self.jobs: list[Callable[[], object]] = []  # for the loop
@@ -76,7 +77,6 @@ class Poller:
         self._runs = itertools.count()
         self._on_leader: Plan | None = None  # whose handler runs there
         self._leaders = ThreadPool(1 << 30, "dynserve-poller")
-        self._watchdog: threading.Thread | None = None
         self._watchdog_wanted = threading.Event()
         self._halted = threading.Event()
         self._on_idle: Callable[[], None] | None = None
@@ -108,6 +108,7 @@ class Poller:
 
     def start(self) -> None:
         """Begin to lead, on a thread of its own."""
+        threading.Thread(target=self._watch, name="dynserve-watchdog", daemon=True).start()
         self._new_leader()
 
     def halt(self) -> None:
@@ -124,14 +125,13 @@ class Poller:
 
     def _run(self, lead: _Lead) -> None:
         poll = self._queue.poll
-        while not self._halted.is_set():
+        # What an earlier leader left behind comes first: no event may ever follow.
+        while (not self.quick or self._run_quick(lead)) and not self._halted.is_set():
             self._deal(poll(None))
             for _ in range(_BURST):
                 if self._halted.is_set() or not self._deal(poll(0.0)):
                     break
             self._wake()
-            if self.quick and not self._run_quick(lead):
-                return
 
     @staticmethod
     def _deal(event: Any) -> bool:
@@ -140,7 +140,7 @@ class Poller:
             return False
         try:
             event.tag(event)
-        except Exception:
+        except BaseException:  # of whatever kind: the leader has to go on
             _log.exception("an event was not dealt with")
         return True
 
@@ -186,30 +186,25 @@ class Poller:
         """Run what waits; False where the lead was lost meanwhile."""
         while self.quick:
             call, request = self.quick.popleft()
+            if not call.plan.is_quick:  # it was, until one of its runs took long
+                call.launch(request)
+                continue
             self._on_leader = call.plan
             lead.append(next(self._runs))
             if not self._watchdog_wanted.is_set():
-                self._want_watchdog()
+                self._watchdog_wanted.set()
             self.context.copy().run(call.run, request)
             if not won(lead):  # type: ignore[arg-type]
                 return False
         return True
 
-    def _want_watchdog(self) -> None:
-        self._watchdog_wanted.set()
-        if self._watchdog is None:
-            self._watchdog = threading.Thread(
-                target=self._watch, name="dynserve-watchdog", daemon=True
-            )
-            self._watchdog.start()
-
     def _watch(self) -> None:
         seen: int | None = None
-        quiet = 0
+        quiet = _QUIET + 1
         while not self._halted.is_set():
             if quiet > _QUIET:
                 self._watchdog_wanted.clear()
-                if not self._lead:
+                if not (self._lead or self._halted.is_set()):  # asked after it was announced
                     self._watchdog_wanted.wait()
                 quiet = 0
             time.sleep(_TICK)

@@ -7,13 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from dynserve.engine.threads import NoThreadError
 
-from .call import END, Call, Metadata, ignore, won
+from .call import END, Call, run_all, won
+from .context import Metadata
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .poller import Poller
 
 __all__ = ["Gate"]  # and SyncCall, whose methods are documented by grpc.ServicerContext
 
@@ -51,7 +56,14 @@ class Gate:
 class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     """A call whose handler is a function or a generator."""
 
-    _take_back: Callable[[], None] = staticmethod(lambda: None)  # it waits for a thread
+    _take_back: Callable[[], object] = staticmethod(lambda: None)  # from the queue for a thread
+
+    def __init__(self, poller: Poller, plan: Plan, event: Any) -> None:
+        super().__init__(poller, plan, event)
+        if plan.streams_in:
+            self._arrival = Gate()
+        if plan.streams_out:
+            self._room = Gate()
 
     @property
     def event_loop(self) -> Any:
@@ -59,13 +71,6 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
         return self._poller.loop
 
     # ---- the leader's
-
-    def begin(self) -> None:
-        if self.plan.streams_in:
-            self._arrival = Gate()
-        if self.plan.streams_out:
-            self._room = Gate()
-        super().begin()
 
     def launch(self, request: bytes | None) -> None:
         if self.plan.is_quick:
@@ -85,10 +90,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
                 if self.plan.is_unary
                 else "too many streams are open on this server"
             )
-            self._code, self._details = grpc.StatusCode.RESOURCE_EXHAUSTED, told
-            self._is_aborted = True
-            self._conclude()
-            self._poller.left(self)
+            self.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, told)
 
     def _task(self, request: bytes | None) -> Callable[[], None]:
         return functools.partial(self._poller.context.copy().run, self.run, request)
@@ -102,16 +104,13 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
             self._poller.wake_later.append(self._room)
 
     def _interrupt(self) -> None:
-        self._take_back()
-        if self.plan.streams_in:
-            self._arrival.wake()
-        if self.plan.streams_out:
-            self._room.wake()
+        if self._take_back():
+            self._poller.left(self)
 
     def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
         run = self._poller.context.copy().run
         try:
-            self._poller.pools.callbacks.submit(functools.partial(run, _run_all, callbacks))
+            self._poller.pools.callbacks.submit(functools.partial(run, run_all, callbacks))
         except NoThreadError:
             _log.error("callbacks at the end of a call found no thread")
 
@@ -158,9 +157,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
             try:
                 message = self._take()
             except IndexError:
-                if self._is_cancelled:
-                    raise grpc.RpcError("the call was cancelled") from None
-                self._arrival.sleep(lambda: self._in or self._is_cancelled)
+                self._arrival.sleep(lambda: self._in)
             else:
                 if message is END:
                     if self._is_cancelled:
@@ -190,14 +187,4 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     def send_initial_metadata(self, initial_metadata: Metadata) -> None:
         if self._is_cancelled:
             raise grpc.RpcError("the call has ended")
-        if self._sent_headers:
-            raise ValueError("the initial metadata was sent before")
-        self._start(self._headers(tuple(initial_metadata)), ignore)
-
-
-def _run_all(callbacks: Iterable[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        try:
-            callback()
-        except BaseException:
-            _log.exception("a callback at the end of a call failed")
+        self._send_headers(initial_metadata)
