@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import functools
@@ -180,11 +179,8 @@ class App(Registry):
                 " under: if __name__ == '__main__':"
             )
 
-        async def main() -> None:
-            server = self.server(*listen, **options)
-            await server.run(grace, lambda: _say_addresses(server))
-
-        asyncio.run(main())
+        server = self.server(*listen, **options)
+        server.run_forever(grace, lambda: _say_addresses(server))
 
     def is_empty(self) -> bool:
         """Whether there is nothing to serve, in this app and in those mounted."""

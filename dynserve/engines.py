@@ -6,6 +6,7 @@ kept in the cache folder: what passed once with these very versions is not tried
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import sys
@@ -20,7 +21,7 @@ from dynserve.schema.cache import Cache, default_folder
 if TYPE_CHECKING:
     from dynserve.engine.base import Engine
 
-__all__ = ["ENGINES", "engine_maker"]
+__all__ = ["ENGINES", "engine_maker", "new_event_loop"]
 
 _log = logging.getLogger("dynserve.server")
 
@@ -46,6 +47,20 @@ def engine_maker(name: str) -> Callable[..., Engine]:
     from dynserve.engine.aio import AioEngine
 
     return AioEngine
+
+
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """The event loop that the engine of that name runs best on.
+
+    Raises:
+        EngineError: as :func:`engine_maker`.
+    """
+    if engine_maker(name).__name__ == "QueueEngine":
+        from dynserve.engine.queue.loop import QueueLoop
+
+        if QueueLoop.is_possible():
+            return QueueLoop()
+    return asyncio.new_event_loop()
 
 
 @functools.cache

@@ -8,14 +8,14 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
-from dynserve.engines import ENGINES, engine_maker
+from dynserve.engines import ENGINES, engine_maker, new_event_loop
 from dynserve.errors import UnhandledMethodsError
 from dynserve.supervisor import Supervisor
 
@@ -95,6 +95,7 @@ class Server:
         # Not before a server is made: their messages enter protobuf's process-wide pool.
         from dynserve.builtin import Drain, Health, reflection_units
 
+        self._engine = _checked_engine(engine)
         self._listen = tuple(listen)
         self._strict = strict
         self._drain: Drain = Drain()
@@ -105,7 +106,7 @@ class Server:
         self._router = Router(self._bind(units))
         make = functools.partial(
             _make_engine,
-            _checked_engine(engine),
+            self._engine,
             [self._router],
             options=(*_OPTIONS, *options),
             compression=compression,
@@ -188,7 +189,7 @@ class Server:
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Server]:
         """Serve on an event loop in a thread of its own while the ``with`` block runs."""
-        loop = asyncio.new_event_loop()
+        loop = new_event_loop(self._engine)
         thread = threading.Thread(target=_run_loop, args=(loop,), name="dynserve-loop", daemon=True)
         thread.start()
         try:
@@ -200,6 +201,12 @@ class Server:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+
+    def run_forever(
+        self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
+    ) -> None:
+        """As :meth:`run`, on an event loop that is made for it."""
+        _run_main(self.run(grace, ready), new_event_loop(self._engine))
 
     async def run(
         self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
@@ -271,14 +278,29 @@ async def _first_of(*awaitables: Awaitable[object]) -> None:
         task.result()
 
 
+def _run_main(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    """What ``asyncio.run`` does, with a loop of ours, also on Python 3.10."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        _close_loop(loop)
+
+
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
     finally:
+        _close_loop(loop)
+
+
+def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
         loop.run_until_complete(_end_all_tasks(loop))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
         asyncio.set_event_loop(None)
         loop.close()
 

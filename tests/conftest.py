@@ -57,12 +57,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module", params=["queue", "aio"])
+@pytest.fixture(scope="module", params=["queue", "loop", "aio"])
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A test that asks for this runs on both engines; so do the processes that it starts."""
+    """A test that asks for this runs on both engines; so do the processes that it starts.
+
+    "loop" is the queue engine whose loop leads from the first async call on.
+    """
+    name: str = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNSERVE_ENGINE", request.param)
-        yield request.param
+        patch.setenv("DYNSERVE_ENGINE", "queue" if name == "loop" else name)
+        if name == "loop":
+            patch.setattr("dynserve.engine.queue.poller._PATIENCE", 1)
+            patch.setattr("dynserve.engine.queue.poller._MOST_PATIENCE", 1)
+        yield name
 
 
 @pytest.fixture

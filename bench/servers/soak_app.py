@@ -85,11 +85,6 @@ app.add_servicer(Sync(), "soak.Sync")
 app.add_servicer(Async(), "soak.Async")
 
 
-async def main(engine: str, grace: float) -> None:
-    """Serve until SIGTERM."""
-    server = app.server("127.0.0.1:0", engine=engine)
-    await server.run(grace, lambda: print(server.addresses[0], flush=True))
-
-
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    server = app.server("127.0.0.1:0", engine=sys.argv[1])
+    server.run_forever(float(sys.argv[2]), lambda: print(server.addresses[0], flush=True))

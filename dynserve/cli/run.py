@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def run(
     def ready() -> None:
         banner.show(server.routes, server.addresses, reflection=not no_reflection)
 
-    asyncio.run(server.run(grace, ready))
+    server.run_forever(grace, ready)
 
 
 def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path, ...]) -> App:

@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from dynserve.engine.base import Engine
-from dynserve.engines import engine_maker
+from dynserve.engines import engine_maker, new_event_loop
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -23,6 +23,16 @@ Channel: TypeAlias = Any  # the stubs want serializers with every call; these te
 
 def generic(**methods: grpc.RpcMethodHandler[Any, Any]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler("a.B", methods)
+
+
+def on_loop(main: Awaitable[Any]) -> Any:
+    """What the coroutine returns, on a loop as servers have it."""
+    loop = new_event_loop(os.environ["DYNSERVE_ENGINE"])
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def run(
@@ -46,7 +56,7 @@ def run(
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             return client(channel)
 
-    return asyncio.run(asyncio.wait_for(main(), WAIT * 2))
+    return on_loop(asyncio.wait_for(main(), WAIT * 2))
 
 
 def test_an_unknown_method_is_unimplemented() -> None:

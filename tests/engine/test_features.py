@@ -21,7 +21,7 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # for what channelz knows
 
 from dynserve.engines import engine_maker
-from tests.engine.test_engines import WAIT, Channel, generic
+from tests.engine.test_engines import WAIT, Channel, generic, on_loop
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -50,7 +50,7 @@ def serve(
         finally:
             await engine.stop(0)
 
-    return asyncio.run(asyncio.wait_for(main(), WAIT * 2))
+    return on_loop(asyncio.wait_for(main(), WAIT * 2))
 
 
 def plain(port: int) -> Channel:

@@ -101,6 +101,7 @@ class QueueEngine:
         if not self._is_serving and not self._is_stopped:
             self._is_stopped = True  # it never started
             self._ended.set()
+        self._poller.stop_lending()
         self._refuse_calls()
         if grace:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -144,6 +145,7 @@ class QueueEngine:
         if self._limit is not None and len(self._poller.serving) > self._limit:
             refusal = _TOO_MANY
         if refusal is None:
+            self._poller.begins(plan.is_async, event.call)
             call.begin()
         else:
             call.refuse(*refusal)

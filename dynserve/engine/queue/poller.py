@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from dynserve.engine.threads import Pools, ThreadPool
 
 from .call import won
+from .loop import QueueLoop
 
 if TYPE_CHECKING:
     from .async_call import AsyncCall
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 _BURST = 64  # events; others have to get on as well
 _LOOP_TURN = 0.002  # seconds that the leader leaves to the loop after it gave it something to do
 _TICK = 0.004  # seconds; a handler holds up the leader for two of them at most
+_PATIENCE, _MOST_PATIENCE = 32, 1 << 14  # async calls in a row, after which the loop leads
 _QUIET = 50  # ticks without a handler on the leader, after which the watchdog sleeps
 
 _Lead = list[int]  # of one leader: while a handler runs on it, the number of the run
@@ -80,6 +82,13 @@ class Poller:
         self._watchdog_wanted = threading.Event()
         self._halted = threading.Event()
         self._on_idle: Callable[[], None] | None = None
+        # ---- the lead of the loop
+        self._may_lend = isinstance(loop, QueueLoop)
+        self._loop_leads = False
+        self._async_in_row = 0  # calls
+        self._patience = _PATIENCE  # how many of them it takes
+        self._held: Any = None  # a call of the core's, for the loop to lead with
+        self._is_leaving = False  # a sync call came while the loop leads
 
     # ---- calls
 
@@ -87,6 +96,15 @@ class Poller:
         """A call begins; by the leader."""
         self.open += 1
         self.serving.add(call)
+
+    def begins(self, is_async: bool, held: Any) -> None:
+        """A call of the core's is served; by the leader."""
+        if not is_async:
+            self._async_in_row, self._is_leaving = 0, True
+        elif self._may_lend and self._async_in_row < self._patience:
+            self._async_in_row += 1
+            if self._async_in_row == self._patience:
+                self._held = held
 
     def left(self, call: Call) -> None:
         """The handler of a call has ended, or never runs; any thread."""
@@ -127,11 +145,14 @@ class Poller:
         poll = self._queue.poll
         # What an earlier leader left behind comes first: no event may ever follow.
         while (not self.quick or self._run_quick(lead)) and not self._halted.is_set():
+            if self._held is not None and self._lend():
+                return
             self._deal(poll(None))
             for _ in range(_BURST):
                 if self._halted.is_set() or not self._deal(poll(0.0)):
                     break
-            self._wake()
+            self._wake_sleepers()
+            self._give_jobs()
 
     @staticmethod
     def _deal(event: Any) -> bool:
@@ -144,11 +165,13 @@ class Poller:
             _log.exception("an event was not dealt with")
         return True
 
-    def _wake(self) -> None:
+    def _wake_sleepers(self) -> None:
         if self.wake_later:
             for gate in self.wake_later:
                 gate.wake()
             self.wake_later.clear()
+
+    def _give_jobs(self) -> None:
         if self.jobs:
             jobs, self.jobs = self.jobs, []
             turn = threading.Lock()
@@ -162,7 +185,7 @@ class Poller:
             # meanwhile would only make both slower.
             turn.acquire(timeout=_LOOP_TURN)
 
-    def _do(self, jobs: list[Callable[[], object]], turn: threading.Lock) -> None:  # loop
+    def _do(self, jobs: list[Callable[[], object]], turn: threading.Lock | None) -> None:  # loop
         for job in jobs:
             try:
                 job()
@@ -171,14 +194,66 @@ class Poller:
         if self.launched:
             launched, self.launched = self.launched, []
             self.loop.call_soon(self._after_first_steps, launched, turn)
-        else:
+        elif turn is not None:
             turn.release()
 
     @staticmethod
-    def _after_first_steps(calls: list[AsyncCall], turn: threading.Lock) -> None:  # loop
-        turn.release()
+    def _after_first_steps(calls: list[AsyncCall], turn: threading.Lock | None) -> None:  # loop
+        if turn is not None:
+            turn.release()
         for call in calls:
             call.after_first_step()
+
+    # ---- the lead of the loop
+
+    def _lend(self) -> bool:
+        """Have the loop lead; by the leader, a thread, for which that is the end."""
+        self._lead = []  # nothing for the watchdog
+        try:
+            self.loop.call_soon_threadsafe(self._lead_on_loop)
+        except RuntimeError:  # it was closed
+            self._held = None
+            return False
+        return True
+
+    def _lead_on_loop(self) -> None:  # loop
+        held, self._held = self._held, None
+        self._is_leaving = False
+        if held is None or not self._may_lend:  # the server stops
+            self._new_leader()
+        else:
+            self._loop_leads = True
+            self.loop.lead(self._poll_on_loop, held, self._on_loop_close)  # type: ignore[attr-defined]
+
+    def _poll_on_loop(self, deadline: float) -> None:  # loop, which leads
+        poll = self._queue.poll
+        if self._deal(poll(deadline)):
+            for _ in range(_BURST):
+                if not self._deal(poll(0.0)):
+                    break
+        self._wake_sleepers()
+        if self.jobs:
+            jobs, self.jobs = self.jobs, []
+            self.context.run(self._do, jobs, None)
+        if self._is_leaving:
+            self._patience = min(self._patience * 2, _MOST_PATIENCE)
+            self._take_back()
+
+    def stop_lending(self) -> None:
+        """The server stops: a thread leads from here on, and no call is held. On the loop."""
+        self._may_lend = False
+        self._take_back()
+
+    def _take_back(self) -> None:  # loop
+        self._held = None
+        if self._loop_leads:
+            self._loop_leads = False
+            self.loop.leave()  # type: ignore[attr-defined]
+            self._new_leader()
+
+    def _on_loop_close(self) -> None:  # loop, which leads; the server was not stopped
+        self.stop_lending()
+        self._abandon()
 
     # ---- quick handlers
 
