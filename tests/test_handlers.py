@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import itertools
@@ -645,9 +646,16 @@ def test_cancel_frees_a_stream_whose_client_does_not_read(serve: Serve) -> None:
 
     with serve(app_with(down, Kind.UNARY_STREAM)) as client:
         call = client.method(PATHS[Kind.UNARY_STREAM])(Item(), timeout=WAIT)
-        threading.Thread(target=lambda: next(call, None), daemon=True).start()
+
+        def read() -> None:
+            with contextlib.suppress(grpc.RpcError):
+                next(call, None)
+
+        reader = threading.Thread(target=read)
+        reader.start()
         assert closed.wait(WAIT)
         call.cancel()
+        reader.join(WAIT)
     assert inactive == [True]
 
 

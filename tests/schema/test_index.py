@@ -342,7 +342,6 @@ def test_an_import_cycle_in_a_set() -> None:
         FileDescriptorProto(
             name="a", syntax="editions", edition=descriptor_pb2.EDITION_99999_TEST_ONLY
         ),
-        file("a", dependency=["b"], public_dependency=[-1]),
         file(
             "a",
             message_type=[

@@ -7,7 +7,8 @@ The protocol: who may touch what, on which thread
 -------------------------------------------------
 The *leader* is the one thread that polls. It alone runs completion callbacks (``_on_…``), looks up
 handlers, counts calls, and fills the lists of what is to be woken. The lead passes to another
-thread only while a handler runs on the leader (``Poller._run_quick``), never inside a callback.
+thread only while a handler runs on the leader (``Poller._run_quick``), or between two bursts: to
+the loop and back (``Poller._lend``, ``Poller._take_back``); never inside a callback.
 
 The *handler's side* of a call is the worker thread that runs a sync handler, or the loop. It alone
 takes requests, produces responses, and sets the code, the details and the metadata.
