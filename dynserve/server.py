@@ -205,8 +205,15 @@ class Server:
     def run_forever(
         self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
     ) -> None:
-        """As :meth:`run`, on an event loop that is made for it."""
-        _run_main(self.run(grace, ready), new_event_loop(self._engine))
+        """As :meth:`run`, on an event loop that is made for it.
+
+        Raises:
+            RuntimeError: an event loop runs on this thread; there :meth:`run` is to be awaited.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("an event loop runs here: await Server.run() instead")
+        loop = new_event_loop(self._engine)
+        _run_main(self.run(grace, ready), loop)
 
     async def run(
         self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None

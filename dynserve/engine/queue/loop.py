@@ -30,7 +30,7 @@ class QueueLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._sleeper = _Sleeper()
-        self._on_close: Callable[[], None] | None = None
+        self.closers: list[Callable[[], None]] = []  # called before it is closed; any thread's
         super().__init__(self._sleeper)
 
     @staticmethod
@@ -38,24 +38,31 @@ class QueueLoop(asyncio.SelectorEventLoop):
         """Whether this system's selector can be watched as a whole."""
         return hasattr(selectors.DefaultSelector, "fileno")
 
-    def lead(self, poll: Poll, call: Any, on_close: Callable[[], None]) -> None:
+    def lead(self, poll: Poll, call: Any) -> bool:
         """Sleep in ``poll`` from here on, which is interrupted by batches on ``call``. On the loop.
 
-        ``on_close`` is called, and has to call :meth:`leave`, before the loop is closed.
+        False where it sleeps in another queue. Before the loop is closed one of its ``closers`` has
+        to call :meth:`leave`.
+
+        Raises:
+            OSError, RuntimeError: no file, or no thread, can be had; the loop sleeps as before.
         """
-        self._on_close = on_close
-        self._sleeper.attach(poll, call)
+        return self._sleeper.attach(poll, call)
 
     def leave(self) -> None:
         """Sleep as usual from here on, and let the call go. On the loop."""
-        self._on_close = None
         self._sleeper.detach()
 
     def close(self) -> None:
         """Close the loop; see asyncio."""
-        if self._on_close is not None and not self.is_running():
-            self._on_close()
+        if not self.is_running():
+            self._run_closers()
         super().close()
+        self._run_closers()  # of a thread that could not know yet
+
+    def _run_closers(self) -> None:
+        while self.closers:
+            self.closers.pop()()
 
     def _write_to_self(self) -> None:
         # asyncio's own name, in every version, for what call_soon_threadsafe ends with
@@ -71,9 +78,12 @@ class _Sleeper(selectors.BaseSelector):
         self._poll: Poll | None = None
         self._watch: _Watch | None = None
 
-    def attach(self, poll: Poll, call: Any) -> None:
-        self._poll = poll
+    def attach(self, poll: Poll, call: Any) -> bool:
+        if self._watch is not None:
+            return False
         self._watch = _Watch(self._files.fileno(), call)
+        self._poll = poll
+        return True
 
     def detach(self) -> None:
         watch, self._watch, self._poll = self._watch, None, None
@@ -89,11 +99,13 @@ class _Sleeper(selectors.BaseSelector):
         if watch is None or poll is None:
             return self._files.select(timeout)
         watch.go_on()
-        if timeout is not None and timeout <= 0:
-            poll(0.0)
-        else:
-            poll(time.time() + min(timeout or _LONGEST, _LONGEST))
-        return self._files.select(0) if watch.is_ready else []
+        is_busy = timeout is not None and timeout <= 0
+        poll(0.0 if is_busy or watch.is_ready else time.time() + min(timeout or _LONGEST, _LONGEST))
+        # A busy loop looks by itself: it leaves the watching thread hardly a moment to tell.
+        is_ready = watch.is_ready
+        ready = self._files.select(0) if is_ready or is_busy else []
+        watch.was_looked_at = is_ready
+        return ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
         return self._files.register(fileobj, events, data)
@@ -120,11 +132,17 @@ class _Watch:
 
     def __init__(self, file: int, call: Any) -> None:
         self.is_ready = False  # set by the thread, taken back by the loop
+        self.was_looked_at = False  # what was ready; the loop's
         self._call = call
         self._file = file
         self._ending, self._end = os.pipe()
         self._seen = threading.Semaphore(0)  # the loop has looked at what was ready
-        threading.Thread(target=self._run, name="dynserve-files", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="dynserve-files", daemon=True).start()
+        except BaseException:
+            os.close(self._ending)
+            os.close(self._end)
+            raise
 
     def wake(self) -> bool:
         """Interrupt the sleep; False where there is none to come. Any thread."""
@@ -135,9 +153,9 @@ class _Watch:
         return True
 
     def go_on(self) -> None:
-        """What was ready was dealt with. On the loop."""
-        if self.is_ready:
-            self.is_ready = False
+        """What was ready, if it was looked at, was dealt with. On the loop."""
+        if self.was_looked_at:
+            self.was_looked_at = self.is_ready = False
             self._seen.release()
 
     def end(self) -> None:

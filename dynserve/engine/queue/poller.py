@@ -11,6 +11,7 @@ watchdog lets another thread lead; the one that it held up ends with its handler
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
@@ -88,6 +89,7 @@ class Poller:
         self._async_in_row = 0  # calls
         self._patience = _PATIENCE  # how many of them it takes
         self._held: Any = None  # a call of the core's, for the loop to lead with
+        self._lent: list[None] = []  # the right to lead on, while the loop is asked to
         self._is_leaving = False  # a sync call came while the loop leads
 
     # ---- calls
@@ -209,21 +211,36 @@ class Poller:
     def _lend(self) -> bool:
         """Have the loop lead; by the leader, a thread, for which that is the end."""
         self._lead = []  # nothing for the watchdog
+        self._lent.append(None)
+        self.loop.closers.append(self._on_loop_close)  # type: ignore[attr-defined]
         try:
             self.loop.call_soon_threadsafe(self._lead_on_loop)
         except RuntimeError:  # it was closed
-            self._held = None
-            return False
+            self._may_lend, self._held = False, None
+            return not won(self._lent)
         return True
 
     def _lead_on_loop(self) -> None:  # loop
+        self._lent.clear()
         held, self._held = self._held, None
         self._is_leaving = False
         if held is None or not self._may_lend:  # the server stops
-            self._new_leader()
-        else:
-            self._loop_leads = True
-            self.loop.lead(self._poll_on_loop, held, self._on_loop_close)  # type: ignore[attr-defined]
+            self._lead_again()
+            return
+        try:
+            self._loop_leads = self.loop.lead(self._poll_on_loop, held)  # type: ignore[attr-defined]
+        except Exception:
+            _log.warning("the loop cannot lead now", exc_info=True)
+        if not self._loop_leads:  # or another server has it
+            self._async_in_row = 0
+            self._patience = min(self._patience * 2, _MOST_PATIENCE)
+            self._lead_again()
+
+    def _lead_again(self) -> None:  # loop
+        """Have a thread lead, when nobody does."""
+        with contextlib.suppress(ValueError):  # it is being closed
+            self.loop.closers.remove(self._on_loop_close)  # type: ignore[attr-defined]
+        self._new_leader()
 
     def _poll_on_loop(self, deadline: float) -> None:  # loop, which leads
         poll = self._queue.poll
@@ -235,7 +252,7 @@ class Poller:
         if self.jobs:
             jobs, self.jobs = self.jobs, []
             self.context.run(self._do, jobs, None)
-        if self._is_leaving:
+        if self._is_leaving or self.quick:  # the call may have begun before the loop led
             self._patience = min(self._patience * 2, _MOST_PATIENCE)
             self._take_back()
 
@@ -249,10 +266,12 @@ class Poller:
         if self._loop_leads:
             self._loop_leads = False
             self.loop.leave()  # type: ignore[attr-defined]
-            self._new_leader()
+            self._lead_again()
 
-    def _on_loop_close(self) -> None:  # loop, which leads; the server was not stopped
+    def _on_loop_close(self) -> None:  # loop, which leads or is asked to; the server was not stopped
         self.stop_lending()
+        if won(self._lent):
+            self._new_leader()
         self._abandon()
 
     # ---- quick handlers
