@@ -213,6 +213,16 @@ def test_run_ends_when_somebody_stops_the_server() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_run_forever_is_refused_where_a_loop_runs() -> None:
+    """With what to do instead."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"await Server\.run"):
+            echo().server("127.0.0.1:0").run_forever()
+
+    asyncio.run(main())
+
+
 def test_in_thread_ends_as_asyncio_run_does() -> None:
     """Tasks are cancelled, what they raise then is reported, threads of the loop are joined."""
     told: list[Any] = []

@@ -17,6 +17,7 @@ import pytest
 
 from dynserve.engine.queue import QueueEngine, poller
 from dynserve.engine.queue.loop import QueueLoop
+from dynserve.engine.queue.plan import Plan
 
 WAIT = 20.0
 unary = grpc.unary_unary_rpc_method_handler
@@ -54,23 +55,28 @@ class Served:
             leads.clear()
 
 
-def serve(
-    loop: QueueLoop, main: Callable[[Served], Awaitable[Any]], stop: bool = True, **handlers: Any
-) -> Any:
-    """Run ``main`` on the loop that serves the handlers, a sync and an async echo among them."""
+async def start(**handlers: Any) -> tuple[QueueEngine, grpc.Channel]:
+    """An engine that serves the handlers, a sync and an async echo among them."""
 
     async def echo(request: bytes, context: Any) -> bytes:
         return request
 
     handlers.update(Async=unary(echo), Sync=unary(lambda request, context: request))
+    engine = QueueEngine([grpc.method_handlers_generic_handler("a.B", handlers)])
+    port = engine.add_port("127.0.0.1:0")
+    await engine.start()
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    channels.append(channel)
+    return engine, channel
+
+
+def serve(
+    loop: QueueLoop, main: Callable[[Served], Awaitable[Any]], stop: bool = True, **handlers: Any
+) -> Any:
+    """Run ``main`` on the loop, which serves the handlers."""
 
     async def run() -> Any:
-        generic = grpc.method_handlers_generic_handler("a.B", handlers)
-        engine = QueueEngine([generic])
-        port = engine.add_port("127.0.0.1:0")
-        await engine.start()
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        channels.append(channel)
+        engine, channel = await start(**handlers)
         try:
             return await main(Served(engine, channel))
         finally:
@@ -247,6 +253,155 @@ def test_a_loop_that_is_closed_while_it_leads_ends_the_server() -> None:
     loop.close()
     assert call.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
     assert files_watched() == 0
+
+
+def test_a_loop_that_is_closed_before_it_leads_ends_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was asked to lead, and never came to it: a thread leads, to tell the clients."""
+    loop = QueueLoop()
+    started, asked, lend = threading.Event(), threading.Event(), poller.Poller._lend
+
+    def lent(self: poller.Poller) -> bool:
+        is_lent = lend(self)
+        asked.set()
+        return is_lent
+
+    async def endless(request: bytes, context: Any) -> bytes:
+        started.set()
+        await asyncio.Event().wait()
+        return request
+
+    async def main(served: Served) -> Any:
+        call = served.channel.unary_unary("/a.B/Endless").future(b"", timeout=WAIT)
+        await asyncio.to_thread(started.wait, WAIT)
+        monkeypatch.setattr(poller.Poller, "_lend", lent)
+        monkeypatch.setattr(poller.Poller, "_lead_on_loop", lambda self: None)
+        for _ in range(poller._PATIENCE - 2):
+            await served.call("Async")
+        served.channel.unary_unary("/a.B/Async").future(b"", timeout=WAIT)  # nobody leads then
+        await asyncio.to_thread(asked.wait, WAIT)
+        return call
+
+    call = serve(loop, main, stop=False, Endless=unary(endless))
+    loop.close()
+    assert call.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_one_server_leads_on_a_loop() -> None:
+    """Another on the same one keeps its thread, and leads when the first has stopped."""
+    loop = QueueLoop()
+
+    async def first(served: Served) -> None:
+        await served.until_the_loop_leads()
+        second, channel = await start()
+        other = Served(second, channel)
+        while other.poller._patience == poller._PATIENCE:  # until it was refused
+            await other.call("Async")
+        for method in ("Async", "Sync", "Async"):
+            assert await served.call(method, b"x") == b"x"
+            assert await other.call(method, b"y") == b"y"
+        await served.engine.stop(None)
+        await other.until_the_loop_leads()
+        await second.stop(None)
+
+    serve(loop, first)
+    loop.close()
+    assert files_watched() == 0
+
+
+def test_a_loop_that_cannot_lead_leaves_it_to_a_thread(
+    loop: QueueLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the process has no file or no thread left, calls are served as before."""
+
+    def fails(*_: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    async def main(served: Served) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("dynserve.engine.queue.loop.os.pipe", fails)
+            while served.poller._patience == poller._PATIENCE:
+                assert await served.call("Async", b"x") == b"x"
+        assert not served.poller._loop_leads
+        await served.until_the_loop_leads()
+
+    serve(loop, main)
+
+
+def test_files_are_heard_by_a_loop_that_is_always_busy(loop: QueueLoop) -> None:
+    """At the next turn, as by any loop."""
+
+    async def main(served: Served) -> None:
+        await served.until_the_loop_leads()
+        read, write = os.pipe()
+        heard = asyncio.Event()
+        turns = 0
+
+        def spin() -> None:
+            nonlocal turns
+            turns += 1
+            end = time.perf_counter() + 0.001
+            while time.perf_counter() < end:
+                pass
+            if not heard.is_set():
+                loop.call_soon(spin)
+
+        loop.add_reader(read, heard.set)
+        try:
+            for _ in range(20):
+                heard.clear()
+                turns = 0
+                spin()
+                os.write(write, b"x")
+                await heard.wait()
+                assert turns <= 3
+                os.read(read, 1)
+        finally:
+            loop.remove_reader(read)
+            os.close(read)
+            os.close(write)
+
+    serve(loop, main)
+
+
+def test_a_quick_call_that_began_before_the_loop_led(loop: QueueLoop) -> None:
+    """Its request comes when the loop leads, which does not run sync handlers."""
+    late = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        late.wait(WAIT)
+        yield b"late"
+
+    async def main(served: Served) -> None:
+        for _ in range(Plan._PROVEN * 2):
+            await served.call("Sync")
+        call = served.channel.stream_unary("/a.B/Sync").future(requests(), timeout=WAIT / 2)
+        await served.until_the_loop_leads()  # by calls on the same connection, which came later
+        late.set()
+        assert await asyncio.to_thread(call.result) == b"late"
+
+    serve(loop, main)
+
+
+def test_lending_and_taking_back_leaves_nothing_behind(
+    loop: QueueLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread that watches files, however often."""
+    monkeypatch.setattr(poller, "_PATIENCE", 1)
+    monkeypatch.setattr(poller, "_MOST_PATIENCE", 1)
+
+    async def main(served: Served) -> None:
+        async def rounds(number: int) -> None:
+            for _ in range(number):
+                await served.until_the_loop_leads()
+                await served.call("Sync")
+
+        await rounds(100)
+        assert files_watched() == 0
+        assert not loop.closers
+
+    serve(loop, main)
 
 
 def test_closing_a_running_loop_is_refused_as_ever(loop: QueueLoop) -> None:

@@ -139,7 +139,7 @@ class _Watch:
         self._seen = threading.Semaphore(0)  # the loop has looked at what was ready
         try:
             threading.Thread(target=self._run, name="dynserve-files", daemon=True).start()
-        except BaseException:
+        except RuntimeError:  # the system has no more threads; then none runs
             os.close(self._ending)
             os.close(self._end)
             raise

@@ -229,8 +229,11 @@ class Poller:
             return
         try:
             self._loop_leads = self.loop.lead(self._poll_on_loop, held)  # type: ignore[attr-defined]
-        except Exception:
+        except BaseException as error:
             _log.warning("the loop cannot lead now", exc_info=True)
+            if not isinstance(error, Exception):  # a signal handler's
+                self._lead_again()
+                raise
         if not self._loop_leads:  # or another server has it
             self._async_in_row = 0
             self._patience = min(self._patience * 2, _MOST_PATIENCE)
@@ -268,7 +271,7 @@ class Poller:
             self.loop.leave()  # type: ignore[attr-defined]
             self._lead_again()
 
-    def _on_loop_close(self) -> None:  # loop, which leads or is asked to; the server was not stopped
+    def _on_loop_close(self) -> None:  # loop, which leads or is asked to
         self.stop_lending()
         if won(self._lent):
             self._new_leader()
