@@ -181,14 +181,13 @@ _RUN_PLUGIN = (
     *("-m", "dynserve", "run", str(SERVERS / "echo_plugin.py")),
     *("--listen", f"127.0.0.1:{PORT}"),
 )
-_APP = _dynserve("async", "queue")
 _APP_MANY = _dynserve("async", "queue", MANY)
 START = (
     Variant("grpc.server", _script("hand_sync.py"), sync=True),
     _AIO,
     Variant("grpc.aio + reflection + health", _script("hand_aio.py", "builtin")),
-    Variant("dynserve server.py, cached", _APP),
-    Variant("dynserve server.py, cold", _APP, cold=True),
+    Variant("dynserve server.py, cached", _script("start_app.py")),
+    Variant("dynserve server.py, cold", _script("start_app.py"), cold=True),
     Variant("dynserve server.py, 5,000 methods, cached", _APP_MANY),
     Variant("dynserve server.py, 5,000 methods, cold", _APP_MANY, cold=True),
     Variant("dynserve run plugin, cached", _RUN_PLUGIN),

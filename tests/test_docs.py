@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import os
 import re
 import shlex
 import shutil
@@ -137,6 +138,7 @@ class Runner:
             text=True,
             timeout=30,
             check=False,
+            env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
         )
         assert shown is not None or child.returncode == 0, child.stdout
         return self._replaced(child.stdout, {is_: says for says, is_ in self._ports.items()})
