@@ -10,45 +10,54 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
-from dynserve.errors import BindError, DescriptorError, SymbolError
+from dynserve.errors import BindError, SymbolError
 from dynserve.handlers import make_method_handler, shape_of
 from dynserve.method import MethodInfo
 from dynserve.names import Alike, Name, Names, one_of, plain, quoted
 from dynserve.schema import Schema
 from dynserve.service import Registration, Registry, own_name, place_of
-from dynserve.status import ErrorRules, StatusError
+from dynserve.status import ErrorRules, StatusError, unforeseen
 
-__all__ = ["BoundService", "Router", "Routes", "Unit", "bind"]
+__all__ = ["BoundService", "LateService", "Router", "Routes", "Unit", "bind"]
 
 _MAX_INDEXED = 256  # services whose methods are kept ready for 'did you mean'
 
 _NO_RULES = ErrorRules()
 
 
-class Unit(NamedTuple):
+class Unit:
     """What is bound together: one schema, and handlers for methods in it.
 
     A registry that is no ``Service`` holds handlers for any service, and the general fallback.
     """
 
-    schema: Schema
-    registries: Sequence[Registry]
-    rules: ErrorRules = _NO_RULES
+    def __init__(
+        self, schema: Schema, registries: Sequence[Registry], rules: ErrorRules = _NO_RULES
+    ) -> None:
+        self.schema = schema
+        self.registries = registries
+        self.rules = rules
 
 
-class BoundService(NamedTuple):
+class BoundService:
     """A service of the snapshot.
 
     ``handlers`` maps the methods that have a handler to the place of it.
     """
 
-    name: str
-    schema: Schema
-    handlers: Mapping[str, str]
+    def __init__(self, name: str, schema: Schema, handlers: Mapping[str, str]) -> None:
+        self.name = name
+        self.schema = schema
+        self.handlers = handlers
+
+    @property
+    def is_served(self) -> bool:
+        """Whether any of its methods has a handler."""
+        return bool(self.handlers)
 
     @property
     def holes(self) -> tuple[str, ...]:
@@ -56,16 +65,58 @@ class BoundService(NamedTuple):
         return tuple(m for m in self.schema.method_kinds(self.name) if m not in self.handlers)
 
 
-class Routes(NamedTuple):
+class LateService:
+    """A service of the snapshot that is bound when it is first called or described.
+
+    Args:
+        name: its full name.
+        make: gives what is bound: handlers for all its methods.
+    """
+
+    is_served = True
+    holes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, make: Callable[[], Unit]) -> None:
+        self.name = name
+        self._make = make
+
+    @property
+    def schema(self) -> Schema:
+        """The schema that declares it."""
+        return self._bound.services[self.name].schema
+
+    @property
+    def handlers(self) -> Mapping[str, str]:
+        """The places of the handlers by method."""
+        return self._bound.services[self.name].handlers
+
+    def find(self, method: str) -> grpc.GenericRpcHandler | None:
+        """What serves a method, None where there is no such method."""
+        return self._bound.table.get(f"/{self.name}/{method}")
+
+    @functools.cached_property
+    def _bound(self) -> Routes:
+        return bind([self._make()])
+
+
+class Routes:
     """An immutable snapshot of everything that is served.
 
     ``services`` are sorted by name: those that the sources declare, and those that have handlers.
+    ``table`` has what serves a path, ``late`` gives what is bound when a path is first called, and
+    ``unknown`` says what is near a path that nothing serves.
     """
 
-    services: Mapping[str, BoundService]
-    table: Mapping[str, grpc.GenericRpcHandler]
-    unknown: Callable[[str], str]
-    late: Callable[[str], grpc.GenericRpcHandler | None]
+    def __init__(
+        self,
+        services: Mapping[str, BoundService | LateService],
+        table: Mapping[str, grpc.GenericRpcHandler],
+        late: Callable[[str], grpc.GenericRpcHandler | None],
+    ) -> None:
+        self.services = services
+        self.table = table
+        self.late = late
+        self.unknown = _Unknown(services).explain
 
     @property
     def holes(self) -> list[str]:
@@ -92,8 +143,8 @@ class Router(grpc.GenericRpcHandler):
         routes = self.routes  # once: the whole call is served from this snapshot
         try:
             generic = routes.table.get(path) or routes.late(path)
-        except DescriptorError as error:  # the method's file cannot be built, now that it has to be
-            return _refusal(_NO_RULES.status(error, path))
+        except Exception as error:  # what is bound late cannot be: its file cannot be built, say
+            return _refusal(unforeseen(error, path))
         if generic is None:
             return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path)))
         return generic.service(handler_call_details)
@@ -108,8 +159,8 @@ def _refusal(status: StatusError) -> grpc.RpcMethodHandler[Any, Any]:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def bind(units: Iterable[Unit]) -> Routes:
-    """Fit the handlers of all units to their schemas.
+def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
+    """Fit the handlers of all units to their schemas; those of late services have time.
 
     Raises:
         BindError: something does not fit; every problem found is in it.
@@ -117,31 +168,26 @@ def bind(units: Iterable[Unit]) -> Routes:
     binder = _Binder()
     for unit in units:
         binder.add(unit)
+    for service in late:
+        binder.add_late(service)
     return binder.finish()
 
 
-class _Entry(NamedTuple):
+class _Entry:
     """A registration whose method was found."""
 
-    method: MethodInfo
-    handler: Callable[..., Any]
-    where: str
-
-
-class _Fallback(NamedTuple):
-    """A fallback that can be one, and whether it serves only streams of responses."""
-
-    handler: Callable[..., Any]
-    where: str
-    is_generator: bool
+    def __init__(self, method: MethodInfo, handler: Callable[..., Any], where: str) -> None:
+        self.method = method
+        self.handler = handler
+        self.where = where
 
 
 class _Binder:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.table: dict[str, grpc.GenericRpcHandler] = {}
-        self.services: dict[str, BoundService] = {}
-        self.fallbacks: dict[str, Callable[[str], grpc.GenericRpcHandler | None]] = {}
+        self.services: dict[str, BoundService | LateService] = {}
+        self.late: dict[str, Callable[[str], grpc.GenericRpcHandler | None]] = {}
         self._names: dict[tuple[Schema, str | None], Names] = {}
         self._unknown: set[tuple[Schema, str]] = set()  # services that are not in the schema
 
@@ -152,26 +198,33 @@ class _Binder:
         for name in dict.fromkeys([*unit.schema.declared_services, *entries, *named]):
             if not self._is_known(unit.schema, name, ""):
                 continue
-            if name in self.services:
-                other = self.services[name].schema
-                self.problems.append(
-                    f"service {name!r} is in two schemas: {other.label} and {unit.schema.label}"
+            if self._is_new(name, unit.schema):
+                self._add_service(
+                    unit, name, entries.get(name, {}), fallbacks.get(name) or fallbacks.get(None)
                 )
-                continue
-            self._add_service(
-                unit, name, entries.get(name, {}), fallbacks.get(name) or fallbacks.get(None)
-            )
+
+    def add_late(self, service: LateService) -> None:
+        if service.name not in self.services:
+            self.services[service.name] = service
+            self.late[service.name] = service.find
+        else:
+            self._is_new(service.name, service.schema)
 
     def finish(self) -> Routes:
         if self.problems:
             raise BindError(self.problems)
         services = dict(sorted(self.services.items()))
-        return Routes(
-            services=services,
-            table=self.table,
-            unknown=_Unknown(services).explain,
-            late=_late(self.fallbacks),
+        return Routes(services, self.table, _late(self.late))
+
+    def _is_new(self, service: str, schema: Schema) -> bool:
+        """Whether no other schema has the service; noted where one has."""
+        if service not in self.services:
+            return True
+        other = self.services[service].schema
+        self.problems.append(
+            f"service {service!r} is in two schemas: {other.label} and {schema.label}"
         )
+        return False
 
     # ---- which method a registration means
 
@@ -291,7 +344,7 @@ class _Binder:
         unit: Unit,
         name: str,
         entries: Mapping[str, _Entry],
-        fallback: _Fallback | None,
+        fallback: Registration | None,
     ) -> None:
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for entry in entries.values():
@@ -309,29 +362,29 @@ class _Binder:
             generic = grpc.method_handlers_generic_handler(name, methods)
             self.table |= {f"/{name}/{method}": generic for method in methods}
 
-    def _fallbacks_of(self, unit: Unit) -> dict[str | None, _Fallback]:
+    def _fallbacks_of(self, unit: Unit) -> dict[str | None, Registration]:
         """The fallbacks by service; that for all services is under None."""
-        fallbacks: dict[str | None, _Fallback] = {}
+        fallbacks: dict[str | None, Registration] = {}
         for registry in unit.registries:
             given = registry.fallback_handler
             if given is None:
                 continue
             try:
-                shape = shape_of(given.handler)
+                shape_of(given.handler)
             except TypeError as error:
                 self.problems.append(f"{given.where} {error}")
             else:
-                fallback = _Fallback(given.handler, given.where, shape.is_generator)
-                fallbacks[registry.service_name] = fallback
+                fallbacks[registry.service_name] = given
         return fallbacks
 
     def _add_fallback(
-        self, unit: Unit, name: str, handled: Mapping[str, str], fallback: _Fallback
+        self, unit: Unit, name: str, handled: Mapping[str, str], fallback: Registration
     ) -> dict[str, str]:
+        only_streams = shape_of(fallback.handler).is_generator
         served = {
             method: fallback.where
             for method, kind in unit.schema.method_kinds(name).items()
-            if method not in handled and (kind.response_streaming or not fallback.is_generator)
+            if method not in handled and (kind.response_streaming or not only_streams)
         }
 
         def build(method: str) -> grpc.GenericRpcHandler | None:
@@ -341,21 +394,21 @@ class _Binder:
             handler = make_method_handler(info, fallback.handler, unit.schema, unit.rules)
             return grpc.method_handlers_generic_handler(name, {method: handler})
 
-        self.fallbacks[name] = build
+        self.late[name] = build
         return served
 
 
 def _late(
-    fallbacks: Mapping[str, Callable[[str], grpc.GenericRpcHandler | None]],
+    services: Mapping[str, Callable[[str], grpc.GenericRpcHandler | None]],
 ) -> Callable[[str], grpc.GenericRpcHandler | None]:
-    """Binds a method that a fallback serves when it is first called: there may be thousands."""
+    """Binds a method when it is first called: a fallback may serve thousands."""
     bound: dict[str, grpc.GenericRpcHandler] = {}
 
     def late(path: str) -> grpc.GenericRpcHandler | None:
         generic = bound.get(path)
         if generic is None:
             service, _, method = path.removeprefix("/").rpartition("/")
-            build = fallbacks.get(service)
+            build = services.get(service)
             generic = build(method) if build is not None else None
             if generic is not None:
                 bound[path] = generic
@@ -367,7 +420,7 @@ def _late(
 class _Unknown:
     """Says what is near an unknown path. What it needs is made when the first peer asks."""
 
-    def __init__(self, services: Mapping[str, BoundService]) -> None:
+    def __init__(self, services: Mapping[str, BoundService | LateService]) -> None:
         self._services = services
         self._methods = functools.lru_cache(_MAX_INDEXED)(self._alike_methods)
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
-__all__ = ["Kind", "MethodInfo", "ServiceInfo"]
+if TYPE_CHECKING:
+    from typing import Protocol
 
-_Class = TypeVar("_Class", bound=type)
+    class Declarations(Protocol):
+        """What a file says of its elements, by their full names."""
+
+        def doc(self, element: str) -> str:
+            """The comment in front of an element."""
+
+        def options(self, element: str) -> Mapping[str, Any]:
+            """The options that are set on an element."""
+
+
+__all__ = ["Kind", "MethodInfo", "ServiceInfo"]
 
 
 class Kind(enum.Enum):
@@ -35,50 +46,112 @@ class Kind(enum.Enum):
         return self.name.lower().replace("_", "-")
 
 
-def _by_identity(cls: _Class) -> _Class:
-    """Have objects be equal to themselves only, as tuples are not: each belongs to one schema."""
-    for name in ("__eq__", "__ne__", "__hash__"):
-        setattr(cls, name, getattr(object, name))
-    return cls
+_set = object.__setattr__
 
 
-@_by_identity
-class MethodInfo(NamedTuple):
+class _Declared:
+    """What a .proto says of an element; what it says beside types is read when first asked for."""
+
+    __slots__ = ("_declared", "_options", "full_name")
+
+    full_name: str
+    _declared: Callable[[], Declarations]
+    _options: Mapping[str, Any] | None
+
+    def __init__(self, full_name: str, declared: Callable[[], Declarations]) -> None:
+        _set(self, "full_name", full_name)
+        _set(self, "_declared", declared)
+        _set(self, "_options", None)
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise AttributeError(f"{self!r} is shared by all, its {name} cannot be set")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that are set: standard (``"deprecated"``) and custom (``"pkg.name"``) ones.
+
+        Raises:
+            DescriptorError: the file's source locations are damaged.
+        """
+        options = self._options
+        if options is None:
+            options = self._declared().options(self.full_name)
+            _set(self, "_options", options)
+        return options
+
+    @property
+    def doc(self) -> str:
+        """The comment in front of it, empty where there is none.
+
+        Raises:
+            DescriptorError: the file's source locations are damaged.
+        """
+        return self._declared().doc(self.full_name)
+
+
+class MethodInfo(_Declared):
     """A method of a service, as its .proto declares it.
 
-    ``request`` and ``response`` are the message classes of the schema's own pool. ``options`` maps
-    the names of the options that are set, standard (``"deprecated"``) or custom (``"pkg.name"``),
-    to their values. ``doc`` is the comment in front of the method, empty where there is none.
+    ``request`` and ``response`` are the message classes of the schema's own pool. ``full_name`` is
+    the protobuf name: ``pkg.Service.Method``.
     """
+
+    __slots__ = ("kind", "name", "request", "response", "service")
 
     service: str
     name: str
     kind: Kind
     request: type[Message]
     response: type[Message]
-    options: Mapping[str, Any]
-    doc: str
+
+    def __init__(
+        self,
+        service: str,
+        name: str,
+        kind: Kind,
+        request: type[Message],
+        response: type[Message],
+        declared: Callable[[], Declarations],
+    ) -> None:
+        super().__init__(f"{service}.{name}", declared)
+        _set(self, "service", service)
+        _set(self, "name", name)
+        _set(self, "kind", kind)
+        _set(self, "request", request)
+        _set(self, "response", response)
 
     @property
     def path(self) -> str:
         """The HTTP/2 path of the method: ``/pkg.Service/Method``."""
         return f"/{self.service}/{self.name}"
 
-    @property
-    def full_name(self) -> str:
-        """The protobuf name of the method: ``pkg.Service.Method``."""
-        return f"{self.service}.{self.name}"
-
     def __str__(self) -> str:
         return f"{self.service}/{self.name}"
 
+    def __repr__(self) -> str:
+        return f"<MethodInfo {self}: {self.kind}>"
 
-@_by_identity
-class ServiceInfo(NamedTuple):
+
+class ServiceInfo(_Declared):
     """A service, as its .proto declares it; ``methods`` are in the order of the file."""
+
+    __slots__ = ("file", "methods", "name")
 
     name: str
     methods: Mapping[str, MethodInfo]
-    options: Mapping[str, Any]
-    doc: str
     file: str
+
+    def __init__(
+        self,
+        name: str,
+        methods: Mapping[str, MethodInfo],
+        file: str,
+        declared: Callable[[], Declarations],
+    ) -> None:
+        super().__init__(name, declared)
+        _set(self, "name", name)
+        _set(self, "methods", methods)
+        _set(self, "file", file)
+
+    def __repr__(self) -> str:
+        return f"<ServiceInfo {self.name}: {', '.join(self.methods)}>"

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from dynserve.binding import Router, Routes, Unit, bind
+from dynserve.builtin import Drain, Health, reflection_services
 from dynserve.engines import ENGINES, engine_maker, new_event_loop
 from dynserve.errors import UnhandledMethodsError
 from dynserve.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from dynserve.builtin import Drain, Health
     from dynserve.engine.base import Engine
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
@@ -92,17 +92,14 @@ class Server:
             stream_threads=stream_threads,
             maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         )
-        # Not before a server is made: their messages enter protobuf's process-wide pool.
-        from dynserve.builtin import Drain, Health, reflection_units
-
         self._engine = _checked_engine(engine)
         self._listen = tuple(listen)
         self._strict = strict
-        self._drain: Drain = Drain()
-        self._health: Health | None = Health() if health else None
-        self._builtin = [self._health.unit()] if self._health else []
+        self._drain = Drain()
+        self._health = Health() if health else None
+        self._builtin = [self._health.service()] if self._health else []
         if reflection:
-            self._builtin += reflection_units(lambda: self._router.routes, self._drain)
+            self._builtin += reflection_services(lambda: self._router.routes, self._drain)
         self._router = Router(self._bind(units))
         make = functools.partial(
             _make_engine,
@@ -245,7 +242,7 @@ class Server:
             await stopping
 
     def _bind(self, units: Iterable[Unit]) -> Routes:
-        routes = bind([*units, *self._builtin])
+        routes = bind(units, self._builtin)
         if self._strict and routes.holes:
             raise UnhandledMethodsError(routes.holes)
         return routes
@@ -253,7 +250,7 @@ class Server:
     def _report_health(self) -> None:
         if self._health is not None:
             services = self._router.routes.services.values()
-            self._health.serve(service.name for service in services if service.handlers)
+            self._health.serve(service.name for service in services if service.is_served)
 
 
 def _checked_engine(name: str | None) -> str:

@@ -17,8 +17,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from dynserve import App, BindError, Schema, SourceError
-from dynserve.binding import Routes, bind
-from dynserve.service import place_of
+from dynserve.binding import LateService, Routes, Unit, bind
+from dynserve.service import Service, place_of
 
 from .conftest import Serve
 
@@ -406,6 +406,41 @@ def test_what_does_not_fit_is_an_error_when_bound(case: str) -> None:
     assert problems_of(app) == problems
 
 
+def test_a_late_service_is_made_when_it_is_asked_for() -> None:
+    """Its name is known from the start; schema and handlers are there once somebody wants them."""
+    made = []
+
+    def make() -> Unit:
+        made.append(1)
+        service = Service("guide.Other")
+        service.add(ping)
+        service.add(get_feature)
+        return Unit(guide, [service])
+
+    late = LateService("guide.Other", make)
+    routes = bind([], [late])
+    assert (list(routes.services), routes.table, routes.holes) == (["guide.Other"], {}, [])
+    assert (late.is_served, routes.late("/guide.Guide/Ping"), made) == (True, None, [])
+    assert routes.late("/guide.Other/Ping") is not None
+    assert routes.late("/guide.Other/Pong") is None
+    assert (late.schema, list(late.handlers)) == (guide, ["Ping", "GetFeature"])
+    assert routes.unknown("/guide.Other/Pong") == (
+        "unknown method 'Pong' of service 'guide.Other'; did you mean 'Ping'?"
+    )
+    assert made == [1]
+
+
+def test_a_late_service_that_is_there_already_is_an_error() -> None:
+    """A service cannot be served twice; to say so, the late one is made."""
+    app = App(schema=guide)
+    app.add(ping)
+    late = LateService("guide.Other", lambda: Unit(guide, [Service("guide.Other")]))
+    with pytest.raises(BindError) as caught:
+        bind(app.units(), [late])
+    problem = f"service 'guide.Other' is in two schemas: {guide.label} and {guide.label}"
+    assert str(caught.value) == problem
+
+
 def test_a_service_in_two_schemas_is_an_error() -> None:
     """Two mounted apps cannot serve one service; both schemas are named."""
     one, two = App(schema=guide), App(schema=Schema.load(GUIDE, cache=False))
@@ -769,3 +804,31 @@ def test_a_file_that_cannot_be_built_fails_only_calls_to_it(
     )
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "bad.proto: cannot be built: couldn't resolve name '.no.M'"
+
+
+def test_a_late_service_that_cannot_be_bound_fails_only_calls_to_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Health cannot be bound, whatever the reason: its calls end with INTERNAL, others go on."""
+    app = App(schema=guide)
+    app.add(ping)
+
+    def fail(_health: object) -> Unit:
+        raise TypeError("no such thing")
+
+    monkeypatch.setattr("dynserve.builtin.health.Health._unit", fail)
+    with serve(app) as client:
+        call: Any = client.channel.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=20)
+        assert client.call("guide.Other/Ping", {"x": 1}).x == 1
+    status = caught.value
+    identifier = str(status.details()).removeprefix("internal error (error id ").rstrip(")")
+    (record,) = (r for r in caplog.records if r.name == "dynserve.handlers")
+    assert (status.code(), status.details(), record.getMessage()) == (
+        grpc.StatusCode.INTERNAL,
+        f"internal error (error id {identifier})",
+        f"/grpc.health.v1.Health/Check failed (error id {identifier})",
+    )
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "no such thing"

@@ -41,9 +41,13 @@ def test_the_facts_cannot_be_changed() -> None:
     """What is known of a method and a service is frozen: everybody shares it."""
     schema = Schema.load('syntax = "proto3"; message M {} service S { rpc Get(M) returns (M); }')
     service = schema.service("S")
-    with pytest.raises(AttributeError):
-        service.methods["Get"].name = "Put"  # type: ignore[misc]
-    with pytest.raises(AttributeError):
-        service.name = "T"  # type: ignore[misc]
+    with pytest.raises(AttributeError) as caught:
+        service.methods["Get"].name = "Put"
+    assert str(caught.value) == (
+        "<MethodInfo S/Get: unary-unary> is shared by all, its name cannot be set"
+    )
+    with pytest.raises(AttributeError) as caught:
+        service.name = "T"
+    assert str(caught.value) == "<ServiceInfo S: Get> is shared by all, its name cannot be set"
     with pytest.raises(TypeError):
         service.methods["Put"] = service.methods["Get"]  # type: ignore[index]

@@ -1,7 +1,7 @@
-"""Services that every server offers, bound like any other: reflection and health."""
+"""Services that every server offers, bound when a client first calls them: reflection, health."""
 
 from .drain import Drain
 from .health import Health
-from .reflection import reflection_units
+from .reflection import reflection_services
 
-__all__ = ["Drain", "Health", "reflection_units"]
+__all__ = ["Drain", "Health", "reflection_services"]

@@ -15,9 +15,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2
 
-from dynserve.binding import Unit
+from dynserve.binding import LateService, Unit
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
 from dynserve.schema import Schema
@@ -28,33 +27,43 @@ from .drain import shutting_down
 
 __all__ = ["Health"]
 
-SERVICE = "grpc.health.v1.Health"
-_Status = health_pb2.HealthCheckResponse
+_SERVICE = "grpc.health.v1.Health"
 
 
 class Health:
-    """The health of the server, under the name ``""``, and of each service. Used on one loop."""
+    """The health of the server, under the name ``""``, and of each service. Used on one loop.
+
+    ``statuses`` says by name what is serving. ``changed`` is set, and another one made, when they
+    change.
+    """
 
     def __init__(self) -> None:
-        self._schema = Schema.load(health_pb2)
-        self._response: Any = self._schema.message("grpc.health.v1.HealthCheckResponse")
-        self._statuses: dict[str, int] = {"": _Status.SERVING}
+        self.statuses: dict[str, bool] = {"": True}
+        self.changed = asyncio.Event()
+        self.is_draining = False
         self._served: frozenset[str] = frozenset()
-        self._is_draining = False
-        self._changed = asyncio.Event()  # of the statuses as they are; a change brings another
 
-    def unit(self) -> Unit:
+    def service(self) -> LateService:
         """The service, to be bound."""
-        service = Service(SERVICE)
-        service.add_servicer(self)  # List, too, where the contract has it
-        return Unit(self._schema, [service])
+        return LateService(_SERVICE, self._unit)
+
+    def _unit(self) -> Unit:
+        from grpc_health.v1 import health_pb2  # enters protobuf's process-wide pool
+
+        schema = Schema.load(health_pb2)
+        service = Service(_SERVICE)
+        service.add_servicer(self.servicer(schema))  # List, too, where the contract has it
+        return Unit(schema, [service])
+
+    def servicer(self, schema: Schema) -> object:
+        """What serves the methods, with the messages of ``schema``."""
+        return _Servicer(self, schema)
 
     def serve(self, services: Iterable[str]) -> None:
         """Know these services from now on, new ones as SERVING; forget those served before."""
         now = frozenset(services)
-        kept = {n: s for n, s in self._statuses.items() if n not in self._served - now}
-        new = _Status.NOT_SERVING if self._is_draining else _Status.SERVING
-        self._update(dict.fromkeys(now, new) | kept)
+        kept = {n: s for n, s in self.statuses.items() if n not in self._served - now}
+        self._update(dict.fromkeys(now, not self.is_draining) | kept)
         self._served = now
 
     def set(self, service: str, serving: bool) -> None:
@@ -62,46 +71,57 @@ class Health:
 
         Of no effect once the server drains.
         """
-        if not self._is_draining:
-            status = _Status.SERVING if serving else _Status.NOT_SERVING
-            self._update({**self._statuses, service: status})
+        if not self.is_draining:
+            self._update({**self.statuses, service: serving})
 
     def drain(self) -> None:
         """Report everything as NOT_SERVING, for good, and let the watchers go."""
-        self._is_draining = True
-        self._update(dict.fromkeys(self._statuses, _Status.NOT_SERVING))
+        self.is_draining = True
+        self._update(dict.fromkeys(self.statuses, False))
 
-    def _update(self, statuses: dict[str, int]) -> None:
-        self._statuses = statuses
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _update(self, statuses: dict[str, bool]) -> None:
+        self.statuses = statuses
+        self.changed.set()
+        self.changed = asyncio.Event()
 
-    # ---- the methods
+
+class _Servicer:
+    """The methods of the service."""
+
+    def __init__(self, health: Health, schema: Schema) -> None:
+        self._health = health
+        response = schema.message("grpc.health.v1.HealthCheckResponse")
+        self._unknown = response(status="SERVICE_UNKNOWN")
+        self._responses = {
+            False: response(status="NOT_SERVING"),
+            True: response(status="SERVING"),
+        }
 
     async def Check(self, request: Any) -> Any:
         """The status of a service."""
-        status = self._statuses.get(request.service)
-        if status is None:
+        is_serving = self._health.statuses.get(request.service)
+        if is_serving is None:
             raise StatusError(
                 grpc.StatusCode.NOT_FOUND, f"unknown service {quoted(request.service)}"
             )
-        return self._response(status=status)
+        return self._responses[is_serving]
 
-    async def List(self, request: Any) -> dict[str, Any]:
+    async def List(self, _request: Any) -> dict[str, Any]:
         """The status of every service."""
-        statuses = self._statuses.items()
-        return {"statuses": {name: self._response(status=status) for name, status in statuses}}
+        statuses = self._health.statuses.items()
+        return {"statuses": {name: self._responses[serving] for name, serving in statuses}}
 
     async def Watch(self, request: Any, context: AsyncContext) -> None:
         """The status of a service and its changes."""
         told = None
         while True:
-            changed = self._changed
-            status = self._statuses.get(request.service, _Status.SERVICE_UNKNOWN)
-            if status != told:  # of several changes during a write, the last one counts
-                await context.write(self._response(status=status))
-                told = status
-            elif self._is_draining:
+            changed = self._health.changed
+            is_serving = self._health.statuses.get(request.service)
+            response = self._unknown if is_serving is None else self._responses[is_serving]
+            if response is not told:  # of several changes during a write, the last one counts
+                await context.write(response)
+                told = response
+            elif self._health.is_draining:
                 raise shutting_down()
             else:
                 await changed.wait()

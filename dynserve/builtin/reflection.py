@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection_pb2
 
-from dynserve.binding import Routes, Unit
+from dynserve.binding import LateService, Routes, Unit
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
 from dynserve.schema import Schema
@@ -27,24 +26,36 @@ from .drain import Drain
 if TYPE_CHECKING:
     from .catalog import Catalog, File
 
-__all__ = ["reflection_units"]
+__all__ = ["reflection_services"]
 
 
-def reflection_units(routes: Callable[[], Routes], drain: Drain) -> list[Unit]:
+def reflection_services(routes: Callable[[], Routes], drain: Drain) -> list[LateService]:
     """Both versions of the service, to be bound. ``routes`` gives the snapshot to describe."""
     catalogs = _Catalogs(routes)
-    v1alpha = Schema.load(reflection_pb2)
-    return [_unit(_as_v1(), "v1", catalogs, drain), _unit(v1alpha, "v1alpha", catalogs, drain)]
+
+    def service(version: str, load: Callable[[], Schema]) -> LateService:
+        package = f"grpc.reflection.{version}"
+        name = f"{package}.ServerReflection"
+
+        def unit() -> Unit:
+            schema, service = load(), Service(name)
+            service.add(_Reflection(schema, package, catalogs, drain).info, "ServerReflectionInfo")
+            return Unit(schema, [service])
+
+        return LateService(name, unit)
+
+    return [service("v1", _v1), service("v1alpha", _v1alpha)]
 
 
-def _unit(schema: Schema, version: str, catalogs: _Catalogs, drain: Drain) -> Unit:
-    package = f"grpc.reflection.{version}"
-    service = Service(f"{package}.ServerReflection")
-    service.add(_Reflection(schema, package, catalogs, drain).info, "ServerReflectionInfo")
-    return Unit(schema, [service])
+def _v1alpha() -> Schema:
+    from grpc_reflection.v1alpha import reflection_pb2  # enters protobuf's process-wide pool
+
+    return Schema.load(reflection_pb2)
 
 
-def _as_v1() -> Schema:
+def _v1() -> Schema:
+    from grpc_reflection.v1alpha import reflection_pb2
+
     file = parse_file(reflection_pb2.DESCRIPTOR.serialized_pb)
     old, new = file.package, "grpc.reflection.v1"
     file.name, file.package = "grpc/reflection/v1/reflection.proto", new

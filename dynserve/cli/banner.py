@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from dynserve.binding import BoundService, Routes
+from dynserve.binding import BoundService, LateService, Routes
 from dynserve.method import Kind
 
 from .example import example_of
@@ -32,7 +32,7 @@ _NO_HANDLER = "no handler"
 class _Served(NamedTuple):
     """A service with its methods, which are read once: there may be thousands."""
 
-    service: BoundService
+    service: BoundService | LateService
     methods: Mapping[str, Kind]
 
     def rows(self) -> Iterable[tuple[str, str, str, str]]:

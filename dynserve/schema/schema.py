@@ -6,10 +6,10 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from dynserve.errors import (
     DescriptorError,
@@ -21,23 +21,15 @@ from dynserve.method import Kind, MethodInfo, ServiceInfo
 
 from . import imports
 from .cache import Cache, default_folder
-from .comments import comments_of
-from .descriptors import message_class, parse_file
+from .descriptors import parse_file
 from .index import Index
-from .options import Options
 from .pool import LazyPool
 from .sources import DescriptorSet, ProtoSource, Source, collect
 from .toolchain import Limits, key_of
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    from google.protobuf.descriptor_pb2 import ServiceDescriptorProto
-
+    from .declarations import Declarations
     from .values import Converter
-
-    # The services of a file by their own names, and all its comments.
-    _Declarations: TypeAlias = tuple[dict[str, ServiceDescriptorProto], Mapping[str, str]]
 
 __all__ = ["Schema"]
 
@@ -224,7 +216,7 @@ class Schema:
             KeyError: there is no such file.
             DescriptorError: its source locations are damaged.
         """
-        return self._declarations(file)[1]
+        return self._declarations(file).comments
 
     def build(self) -> None:
         """Build every file now: what cannot be built is found, and nothing is left to be lazy.
@@ -291,22 +283,18 @@ class Schema:
             raise SymbolError("service", name, self.index.services) from None
 
     @functools.cached_property
-    def _declarations(self) -> Callable[[str], _Declarations]:
+    def _declarations(self) -> Callable[[str], Declarations]:
         """By file; of the last few, for services are asked for one after the other."""
-        return functools.lru_cache(_MAX_DECLARATIONS)(self._declarations_of)
+        from .declarations import Declarations  # served without comments and options
 
-    def _declarations_of(self, file: str) -> _Declarations:
-        try:
-            parsed = parse_file(self.index.raw(file))
-        except DecodeError as error:
-            raise DescriptorError(file, f"damaged source locations: {error}") from error
-        services = {service.name: service for service in parsed.service}
-        return services, MappingProxyType(comments_of(parsed))
+        return functools.lru_cache(_MAX_DECLARATIONS)(functools.partial(Declarations, self))
 
     def _describe(self, name: str, file: str) -> ServiceInfo:
         descriptor = self._pool.FindServiceByName(name)
-        services, comments = self._declarations(file)
-        declared = services[descriptor.name]
+
+        def declared() -> Declarations:
+            return self._declarations(file)
+
         methods = {
             method.name: MethodInfo(
                 service=name,
@@ -314,33 +302,11 @@ class Schema:
                 kind=Kind((method.client_streaming, method.server_streaming)),
                 request=self._pool.message_class(method.input_type),
                 response=self._pool.message_class(method.output_type),
-                options=self._options(method.full_name, as_declared.options),
-                doc=comments.get(method.full_name, ""),
+                declared=declared,
             )
-            for method, as_declared in zip(descriptor.methods, declared.method, strict=True)
+            for method in descriptor.methods
         }
-        return ServiceInfo(
-            name=name,
-            methods=MappingProxyType(methods),
-            options=self._options(name, declared.options),
-            doc=comments.get(name, ""),
-            file=file,
-        )
-
-    def _options(self, element: str, options: Message) -> Options:
-        kind, data = options.DESCRIPTOR, options.SerializeToString()
-
-        def parse() -> Message:
-            # As it stands in the file every custom option is an unknown field; this schema's own
-            # class of the options, if it has one, knows its extensions.
-            known = self.has_message(kind.full_name)
-            own = self.message(kind.full_name) if known else message_class(kind.name)
-            try:
-                return cast("Message", own.FromString(data))
-            except DecodeError as error:
-                raise DescriptorError(element, f"damaged options: {error}") from error
-
-        return Options(element, parse)
+        return ServiceInfo(name, MappingProxyType(methods), file, declared)
 
     def __repr__(self) -> str:
         return f"<Schema {self.label}: {len(self.index.services)} services>"

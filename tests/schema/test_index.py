@@ -384,7 +384,9 @@ def test_damaged_locations() -> None:
     # field 9, source_code_info, with an unfinished location in it
     raw = data.SerializeToString() + b"\x4a\x02\x0a\x05"
     schema = Schema.load(b"\x0a" + bytes([len(raw)]) + raw)
-    with pytest.raises(DescriptorError) as caught:
-        schema.service("S")
+    service = schema.service("S")
     reason = protobufs_reason(FileDescriptorProto, raw)
-    assert str(caught.value) == f"a.proto: damaged source locations: {reason}"
+    for ask in (lambda: service.doc, lambda: service.options, lambda: schema.comments("a.proto")):
+        with pytest.raises(DescriptorError) as caught:
+            ask()
+        assert str(caught.value) == f"a.proto: damaged source locations: {reason}"

@@ -440,7 +440,7 @@ def test_a_file_of_many_services_is_read_once(monkeypatch: pytest.MonkeyPatch) -
         read.append(file.name)
         return comments_of(file)
 
-    monkeypatch.setattr("dynserve.schema.schema.comments_of", counted)
+    monkeypatch.setattr("dynserve.schema.declarations.comments_of", counted)
     services = "".join(f"// {n}\nservice S{n} {{ rpc Get(M) returns (M); }}\n" for n in range(20))
     schema = Schema.load(f'syntax = "proto3"; message M {{}}\n{services}')
     assert [schema.service(f"S{n}").doc for n in range(20)] == [str(n) for n in range(20)]

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -30,11 +30,14 @@ _FAILED = grpc.StatusCode.INTERNAL, "the method could not be looked up"
 _TOO_MANY = grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are open on this server"
 
 
-class _Details(NamedTuple):
+class _Details:
     """``grpc.HandlerCallDetails``."""
 
-    method: str
-    invocation_metadata: Any
+    __slots__ = ("invocation_metadata", "method")
+
+    def __init__(self, method: str, invocation_metadata: Any) -> None:
+        self.method = method
+        self.invocation_metadata = invocation_metadata
 
 
 class QueueEngine:
@@ -161,7 +164,7 @@ class QueueEngine:
 
     def _find(self, details: _Details) -> Any:
         for handler in self._handlers:
-            found = handler.service(details)  # type: ignore[arg-type]
+            found = handler.service(details)
             if found is not None:
                 return found
         return None
