@@ -23,6 +23,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
     _is_running = False  # never reset
     _arrival: asyncio.Event | None = None
     _room: asyncio.Event | None = None
+    _waiting = 0  # writers, for room
 
     # ---- the leader's: what concerns the handler is posted to the loop
 
@@ -34,7 +35,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
             self._poller.jobs.append(self._arrival.set)
 
     def _wake_writer(self) -> None:
-        if self._room is not None:
+        if self._room is not None and self._waiting and self._has_room():
             self._poller.jobs.append(self._room.set)
 
     def _interrupt(self) -> None:
@@ -73,7 +74,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
             result = plan.behaviour(argument, self)
             if hasattr(result, "__aiter__"):
                 async for response in result:
-                    await self._write(response)
+                    await self.write(response)
                 self._conclude()
             else:
                 self._conclude(await result)
@@ -90,16 +91,15 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
         while (message := await self.read()) is not grpc.aio.EOF:
             yield message
 
-    async def _write(self, response: Any) -> None:
-        if self._is_cancelled:  # the task is told too, but maybe later
-            raise asyncio.CancelledError
-        self._respond(response)
-        if self._is_full():
-            room = self._room = self._room or asyncio.Event()
-            room.clear()
+    async def _wait_for_room(self) -> None:
+        room = self._room = self._room or asyncio.Event()
+        self._waiting += 1
+        try:
             while not self._has_room():  # asked after it was announced: no wake-up is missed
-                await room.wait()
                 room.clear()
+                await room.wait()
+        finally:
+            self._waiting -= 1
 
     # ---- grpc.aio.ServicerContext
 
@@ -120,9 +120,11 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
                 return grpc.aio.EOF
 
     async def write(self, message: Any) -> None:
-        if self._is_cancelled or self._is_finished:
+        if self._is_cancelled or self._is_finished:  # the task is told too, but maybe later
             raise asyncio.CancelledError
-        await self._write(message)
+        self._respond(message)
+        if self._is_full():
+            await self._wait_for_room()
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         if self._is_cancelled:

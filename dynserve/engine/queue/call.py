@@ -94,7 +94,7 @@ class Call(Context):
         """There are requests, or there is an end of them; by the leader."""
 
     def _wake_writer(self) -> None:
-        """There is room for responses, or no use for them; by the leader."""
+        """There may be room for responses, or no use for them; by the leader."""
 
     def _interrupt(self) -> None:
         """The call was cancelled; by the leader."""
@@ -207,7 +207,7 @@ class Call(Context):
 
     def _queue(self, item: Any) -> None:  # handler
         self._out.append(item)
-        if won(self._idle):
+        if self._idle and won(self._idle):  # mostly it is not there, which is told at less cost
             self._send_next()
 
     def _is_full(self) -> bool:  # handler
@@ -215,7 +215,7 @@ class Call(Context):
 
     def _has_room(self) -> bool:
         few = len(self._out) <= _FEW and self._out_put - self._out_sent <= _LARGE // 2
-        return few or self._is_cancelled
+        return few or self._is_cancelled or self._is_closed
 
     def _send_next(self) -> None:  # who has the right to
         out = self._out
@@ -229,18 +229,18 @@ class Call(Context):
             return
         data, flags = item if type(item) is tuple else (item, 0)
         self._out_sent += len(data)
-        message = core.SendMessage(data, flags)
-        if out and out[0] is END:
+        if not out:
+            self._start((*self._headers(), core.SendMessage(data, flags)), self._on_sent)
+        elif out[0] is END:
             out.popleft()
-            self._end((message,))
-        else:
+            self._end((core.SendMessage(data, flags),))
+        else:  # another follows as soon as the core has this one, so it need not leave alone
+            message = core.SendMessage(data, flags | core.BUFFER_HINT)
             self._start((*self._headers(), message), self._on_sent)
 
     def _on_sent(self, event: Any) -> None:  # leader
         if event.success:
             self._send_next()
-            if not self._has_room():
-                return
         else:
             self._is_cancelled = True  # the close event says the same, but maybe later
         self._wake_writer()

@@ -36,6 +36,7 @@ ReceiveClose = cygrpc.ReceiveCloseOnServerOperation  # (flags); cancelled() → 
 SendHeaders = cygrpc.SendInitialMetadataOperation  # (metadata, flags)
 SendMessage = cygrpc.SendMessageOperation  # (bytes, flags)
 SendStatus = cygrpc.SendStatusFromServerOperation  # (trailing metadata, code, details, flags)
+BUFFER_HINT: int = cygrpc.WriteFlag.buffer_hint
 NO_COMPRESS: int = cygrpc.WriteFlag.no_compress
 ENCODING_KEY: str = cygrpc.GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY
 

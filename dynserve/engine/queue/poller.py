@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 _BURST = 64  # events; others have to get on as well
 _LOOP_TURN = 0.002  # seconds that the leader leaves to the loop after it gave it something to do
 _TICK = 0.004  # seconds; a handler holds up the leader for two of them at most
-_PATIENCE, _MOST_PATIENCE = 32, 1 << 14  # async calls in a row, after which the loop leads
+# Times in a row that the loop was given something, and no worker, after which the loop leads.
+_PATIENCE, _MOST_PATIENCE = 32, 1 << 14
 _QUIET = 50  # ticks without a handler on the leader, after which the watchdog sleeps
 
 _Lead = list[int]  # of one leader: while a handler runs on it, the number of the run
@@ -86,11 +87,11 @@ class Poller:
         # ---- the lead of the loop
         self._may_lend = isinstance(loop, QueueLoop)
         self._loop_leads = False
-        self._async_in_row = 0  # calls
+        self._async_in_row = 0  # times that only the loop was given something
         self._patience = _PATIENCE  # how many of them it takes
-        self._held: Any = None  # a call of the core's, for the loop to lead with
+        self._recent: Any = None  # a call of the core's, for the loop to lead with
         self._lent: list[None] = []  # the right to lead on, while the loop is asked to
-        self._is_leaving = False  # a sync call came while the loop leads
+        self._is_leaving = False  # a worker was needed while the loop leads
 
     # ---- calls
 
@@ -103,10 +104,8 @@ class Poller:
         """A call of the core's is served; by the leader."""
         if not is_async:
             self._async_in_row, self._is_leaving = 0, True
-        elif self._may_lend and self._async_in_row < self._patience:
-            self._async_in_row += 1
-            if self._async_in_row == self._patience:
-                self._held = held
+        elif self._may_lend:
+            self._recent = held
 
     def left(self, call: Call) -> None:
         """The handler of a call has ended, or never runs; any thread."""
@@ -115,6 +114,8 @@ class Poller:
     def closed_one(self) -> None:
         """The core told the end of a call; by the leader."""
         self.open -= 1
+        if not self._may_lend:
+            self._recent = None  # it may have been noted when lending ended, and none may be held
         if not self.open and self._on_idle is not None:
             self._on_idle()
 
@@ -147,7 +148,7 @@ class Poller:
         poll = self._queue.poll
         # What an earlier leader left behind comes first: no event may ever follow.
         while (not self.quick or self._run_quick(lead)) and not self._halted.is_set():
-            if self._held is not None and self._lend():
+            if self._async_in_row >= self._patience and self._lend():
                 return
             self._deal(poll(None))
             for _ in range(_BURST):
@@ -169,12 +170,14 @@ class Poller:
 
     def _wake_sleepers(self) -> None:
         if self.wake_later:
+            self._async_in_row, self._is_leaving = 0, True
             for gate in self.wake_later:
                 gate.wake()
             self.wake_later.clear()
 
     def _give_jobs(self) -> None:
         if self.jobs:
+            self._async_in_row += 1
             jobs, self.jobs = self.jobs, []
             turn = threading.Lock()
             turn.acquire()
@@ -210,19 +213,22 @@ class Poller:
 
     def _lend(self) -> bool:
         """Have the loop lead; by the leader, a thread, for which that is the end."""
+        if self._recent is None or not self._may_lend:
+            self._async_in_row, self._recent = 0, None  # no call is held for nothing
+            return False
         self._lead = []  # nothing for the watchdog
         self._lent.append(None)
         self.loop.closers.append(self._on_loop_close)  # type: ignore[attr-defined]
         try:
             self.loop.call_soon_threadsafe(self._lead_on_loop)
         except RuntimeError:  # it was closed
-            self._may_lend, self._held = False, None
+            self._may_lend, self._recent = False, None
             return not won(self._lent)
         return True
 
     def _lead_on_loop(self) -> None:  # loop
         self._lent.clear()
-        held, self._held = self._held, None
+        held = self._recent
         self._is_leaving = False
         if held is None or not self._may_lend:  # the server stops
             self._lead_again()
@@ -261,11 +267,11 @@ class Poller:
 
     def stop_lending(self) -> None:
         """The server stops: a thread leads from here on, and no call is held. On the loop."""
-        self._may_lend = False
+        self._may_lend, self._recent = False, None
         self._take_back()
 
     def _take_back(self) -> None:  # loop
-        self._held = None
+        self._async_in_row = 0
         if self._loop_leads:
             self._loop_leads = False
             self.loop.leave()  # type: ignore[attr-defined]

@@ -100,7 +100,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
             self._poller.wake_later.append(self._arrival)
 
     def _wake_writer(self) -> None:
-        if self._room.is_asleep():
+        if self._room.is_asleep() and self._has_room():
             self._poller.wake_later.append(self._room)
 
     def _interrupt(self) -> None:

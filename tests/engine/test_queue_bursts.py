@@ -1,0 +1,100 @@
+"""Messages that follow one another at once leave together, and none is ever kept back.
+
+The core is told of a message that another one follows it (``buffer_hint``): it need not leave yet.
+Were that wrong once, the message would lie in the core until something else moves the stream. Here
+nothing else does: who is served goes on only when it has had all that was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from dynserve.engine.queue import QueueEngine
+from dynserve.engines import new_event_loop
+from tests.engine.test_engines import WAIT, generic
+
+STREAMS, TOGETHER = 1000, 100
+# bytes: next to nothing, and around what a frame, the core's buffer and a window hold
+SIZES = (0, 1, 1, 10, 10, 100, 1000, 16_379, 16_380, 32_000, 65_530, 65_536, 70_000)
+_CANCELLED = 7  # of so many streams one is cancelled by the client
+
+
+def bursts(seed: int) -> list[list[bytes]]:
+    """What a stream sends before it waits to be told to go on, several times."""
+    chosen = random.Random(seed)
+    heavy = chosen.random() < 0.1  # or the test would take long
+    sizes = SIZES if heavy else SIZES[:7]
+    return [
+        [bytes(chosen.choice(sizes)) for _ in range(chosen.choice((1, 1, 2, 3, 5, 20, 90)))]
+        for _ in range(chosen.randint(1, 3))
+    ]
+
+
+def serve(requests: Iterator[bytes], _context: Any) -> Iterator[bytes]:
+    for burst in bursts(int(next(requests))):
+        yield from burst
+        next(requests)
+
+
+async def serve_async(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+    for burst in bursts(int(await anext(requests))):
+        for message in burst:
+            yield message
+        await anext(requests)
+
+
+async def write_async(_requests: AsyncIterator[bytes], context: Any) -> None:
+    for burst in bursts(int(await context.read())):
+        for message in burst:
+            await context.write(message)
+        await context.read()
+
+
+async def follow(method: Any, seed: int) -> None:
+    """Be served one stream, and see that everything comes, in its order."""
+    call = method(timeout=WAIT * 2)
+    await call.write(b"%d" % seed)
+    for burst in bursts(seed):
+        for expected in burst:
+            assert await call.read() == expected
+            if seed % _CANCELLED == 0 and len(expected) == 100:
+                call.cancel()
+                return
+        await call.write(b"go on")
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("loop_leads", [False, True], ids=["poller", "loop"])
+@pytest.mark.parametrize("handler", [serve, serve_async, write_async])
+def test_a_thousand_odd_streams_are_never_kept_waiting(handler: Any, loop_leads: bool) -> None:
+    """Whatever is sent in whatever bursts comes without anything else that moves the stream."""
+
+    async def main() -> None:
+        methods = {"Go": grpc.stream_stream_rpc_method_handler(handler)}
+        engine = QueueEngine([generic(**methods)])
+        port = engine.add_port("127.0.0.1:0")
+        await engine.start()
+        turns = asyncio.Semaphore(TOGETHER)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            method: Any = channel.stream_stream("/a.B/Go")
+
+            async def one(seed: int) -> None:
+                async with turns:
+                    await follow(method, seed)
+
+            await asyncio.gather(*(one(seed) for seed in range(STREAMS)))
+        await engine.stop(None)
+
+    loop = new_event_loop("queue") if loop_leads else asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), WAIT * 2))
+    finally:
+        loop.close()
