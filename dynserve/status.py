@@ -7,6 +7,7 @@ and the log gets the traceback under the same id.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -32,6 +33,7 @@ Metadata: TypeAlias = tuple[tuple[str, "str | bytes"], ...]
 # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Custom-Metadata"
 _KEY = r"[0-9a-z_.\-]+"
 _TEXT = r"[\x20-\x7e]*"
+_pattern = functools.cache(re.compile)  # when it is first needed
 
 
 def checked_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
@@ -50,14 +52,16 @@ def checked_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     for key, value in pairs:
         if not isinstance(key, str) or not isinstance(value, (str, bytes)):
             raise TypeError(f"got {key!r}: {value!r} as metadata, expected str: str or bytes")
-        if not re.fullmatch(_KEY, key):
+        if not _pattern(_KEY).fullmatch(key):
             raise ValueError(f"metadata key {key!r} has characters other than a-z 0-9 _ . -")
         if key.startswith("grpc-") and key != DETAILS_KEY:
             raise ValueError(f"metadata key {key!r} is reserved for gRPC itself")
         if key.endswith("-bin"):
             if not isinstance(value, bytes):
                 raise TypeError(f"metadata {key!r} is binary by its name, but its value is a str")
-        elif not re.fullmatch(_TEXT, value if isinstance(value, str) else value.decode("latin-1")):
+        elif not _pattern(_TEXT).fullmatch(
+            value if isinstance(value, str) else value.decode("latin-1")
+        ):
             raise ValueError(
                 f"metadata {key!r} has a value with characters that are not printable ASCII;"
                 f" name it '{key}-bin' and give bytes"

@@ -374,7 +374,7 @@ def test_a_quick_call_that_began_before_the_loop_led(loop: QueueLoop) -> None:
         yield b"late"
 
     async def main(served: Served) -> None:
-        for _ in range(Plan._PROVEN * 2):
+        for _ in range(Plan._TRIAL * 2):
             await served.call("Sync")
         call = served.channel.stream_unary("/a.B/Sync").future(requests(), timeout=WAIT / 2)
         await served.until_the_loop_leads()  # by calls on the same connection, which came later

@@ -78,8 +78,8 @@ def test_a_thousand_odd_streams_are_never_kept_waiting(handler: Any, loop_leads:
     """Whatever is sent in whatever bursts comes without anything else that moves the stream."""
 
     async def main() -> None:
-        methods = {"Go": grpc.stream_stream_rpc_method_handler(handler)}
-        engine = QueueEngine([generic(**methods)])
+        go: Any = grpc.stream_stream_rpc_method_handler(handler)
+        engine = QueueEngine([generic(Go=go)])
         port = engine.add_port("127.0.0.1:0")
         await engine.start()
         turns = asyncio.Semaphore(TOGETHER)

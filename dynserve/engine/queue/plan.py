@@ -25,15 +25,19 @@ def plan_of(handler: Any) -> Plan:
 
 
 class Plan:
-    """What a method handler is, and how quick it was.
+    """What a method handler is, and how quick it is.
 
-    ``is_quick`` is about a sync handler of one request and one response: its runs have all been
-    short of late, so short that a switch of threads would cost more. It is learned without a lock;
-    a race makes it a little less precise.
+    ``is_quick`` is about a sync handler of one request and one response: it runs on the leader, for
+    its runs are so short that a switch of threads would cost more. It is found out without a lock;
+    a race makes it a little less precise. On a worker a run may seem long because others had the
+    interpreter, so a few long ones do not count for much there, and the name is given on trial. On
+    the leader, who would be held up, they do; and a method that loses the name has to show that
+    much more to get another trial.
     """
 
     __slots__ = (
         "_score",
+        "_wanted",
         "behaviour",
         "deserialize",
         "is_async",
@@ -44,8 +48,9 @@ class Plan:
         "streams_out",
     )
 
-    _QUICK, _SLOW = 200e-6, 1e-3  # seconds: what counts as quick, and what ends the good name
-    _PROVEN = 64  # quick runs that make a good name
+    _QUICK, _SLOW = 200e-6, 1e-3  # seconds: up to where a run is good, from where it is bad
+    _TRIAL, _MOST_WANTED = 64, 4096  # good runs for the first trial, and for any other at most
+    _FULL, _LEAST = 64, 32  # the score on the leader: the highest, and what the name needs
 
     def __init__(self, handler: Any) -> None:
         self.streams_in: bool = handler.request_streaming
@@ -62,21 +67,30 @@ class Plan:
         self.is_async = _is_async(self.behaviour)
         self.is_quick = False
         self._score = 0
+        self._wanted = self._TRIAL
 
     def forget(self) -> None:
-        """A run takes too long; it has not ended."""
+        """A run on the leader takes too long, or several have."""
         self._score, self.is_quick = 0, False
+        self._wanted = min(self._wanted * 2, self._MOST_WANTED)
 
-    def learn(self, seconds: float) -> None:
+    def learn(self, seconds: float, on_leader: bool) -> None:
         """A run took that long: on the clock, for what matters is how long a thread is away."""
-        if seconds < self._QUICK:
-            if self._score < self._PROVEN:
-                self._score += 1
-                self.is_quick = self._score == self._PROVEN
-        elif seconds < self._SLOW:
-            self._score = max(0, self._score - 8)
+        if on_leader != self.is_quick:  # late news
+            return
+        if on_leader:
+            if seconds < self._QUICK:
+                self._score = min(self._score + 1, self._FULL)
+            else:
+                self._score -= 4 if seconds < self._SLOW else 32
+                if self._score < self._LEAST:
+                    self.forget()
+        elif seconds < self._QUICK:
+            self._score += 1
+            if self._score >= self._wanted:
+                self._score, self.is_quick = self._FULL, True
         else:
-            self.forget()
+            self._score = max(0, self._score - (1 if seconds < self._SLOW else 8))
 
 
 def _is_async(behaviour: Any) -> bool:

@@ -296,7 +296,7 @@ class Poller:
             lead.append(next(self._runs))
             if not self._watchdog_wanted.is_set():
                 self._watchdog_wanted.set()
-            self.context.copy().run(call.run, request)
+            self.context.copy().run(call.run, request, True)
             if not won(lead):  # type: ignore[arg-type]
                 return False
         return True

@@ -116,7 +116,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
 
     # ---- the handler's
 
-    def run(self, request: bytes | None) -> None:
+    def run(self, request: bytes | None, on_leader: bool = False) -> None:
         """Run the handler and answer the call."""
         plan = self.plan
         try:
@@ -128,7 +128,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
             if plan.streams_out:
                 self._respond_all(response)
             elif plan.is_unary:
-                plan.learn(time.perf_counter() - begun)
+                plan.learn(time.perf_counter() - begun, on_leader)
             if self._may_answer():
                 self._conclude(response)
         except BaseException as error:
