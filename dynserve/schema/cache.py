@@ -1,7 +1,7 @@
-"""Compiled descriptor sets on disk, by the content that they were compiled from.
+"""What was compiled, on disk, by a key of what it was compiled from.
 
-An entry is a header, a checksum over key and set, and the set, in a file named after the key. It is
-written beside its place and moved there in one step, so processes may share the folder; one that
+An entry is a header, a checksum over key and data, and the data, in a file named after the key. It
+is written beside its place and moved there in one step, so processes may share the folder; one that
 does not check out is as good as absent, and so is one that another user could have written: what it
 says would be served, and cutting it short under a mapping would end this process. A cache that
 cannot be used costs time, never an error.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import marshal
 import os
 import stat
 import sys
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Cache", "default_folder"]
+__all__ = ["Cache", "default_folder", "pack", "unpack"]
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"dynserve set 2\n\0"  # 16 bytes; another layout gets another number
@@ -28,6 +29,20 @@ _SMALL = 1 << 16  # bytes; an entry so small is not worth a mapping, and the mod
 _MAX_ENTRIES, _MAX_BYTES = 256, 1 << 30
 _NEW = ".new-"  # of a file that is being written
 _MAX_AGE = 24 * 60 * 60  # seconds after which such a file is one of a process that was killed
+
+
+def pack(value: Any) -> bytes:
+    """Plain values as bytes for an entry, in a form that every Python reads."""
+    return marshal.dumps(value, 4)
+
+
+def unpack(data: memoryview) -> Any:
+    """What :meth:`Cache.load` gave of :func:`pack`.
+
+    Of nothing else: damage would end the process. An entry has a checksum, and whoever could write
+    one could as well write the .pyc files, which are read in the same way.
+    """
+    return marshal.loads(data)  # noqa: S302 - as said
 
 
 def default_folder() -> str | None:
@@ -59,6 +74,7 @@ class Cache:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.fspath(folder)
+        self._told: set[str] = set()
 
     @staticmethod
     def key(parts: Iterable[bytes]) -> str:
@@ -84,7 +100,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # mmap: ValueError for an empty file
-            _log.warning("cache entry %s cannot be read: %s", path, error)
+            self._tell_once("cache entry %s cannot be read: %s", path, error)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # the entries used last are the ones kept
@@ -93,9 +109,12 @@ class Cache:
         if whole[: len(header)] != header:
             _log.warning("cache entry %s is damaged and will be replaced", path)
             return None
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            # The checksum had all of it read; most of it may never be asked for again.
+            whole.obj.madvise(sys.modules["mmap"].MADV_DONTNEED)  # type: ignore[attr-defined]
         return data
 
-    def store(self, key: str, data: bytes) -> None:
+    def store(self, key: str, data: bytes | memoryview) -> None:
         """Keep ``data`` under ``key``; a failure is logged and nothing else."""
         import tempfile  # slow to import, not needed when the entry is there
 
@@ -113,7 +132,13 @@ class Cache:
                 raise
             self._prune()
         except OSError as error:
-            _log.warning("cache folder %s cannot be written: %s", self.folder, error)
+            self._tell_once("cache folder %s cannot be written: %s", self.folder, error)
+
+    def _tell_once(self, what: str, path: str, error: Exception) -> None:
+        """Most likely it is the same with the next entry."""
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning(what, path, error)
 
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, f"{key}.binpb")

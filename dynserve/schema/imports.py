@@ -17,13 +17,13 @@ import functools
 import importlib.util
 import os
 import re
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dynserve.errors import SourceError
 
+from .evidence import Evidence
 from .sources import ProtoSource, read, tidy
 
 __all__ = ["SourceTree", "find_root", "from_here", "resolve"]
@@ -59,15 +59,17 @@ class SourceTree(NamedTuple):
         return name if path is None else from_here(path)
 
 
-def resolve(protos: Sequence[ProtoSource], include: Sequence[str] = ()) -> SourceTree:
-    """Name the files and follow their imports.
+def resolve(
+    protos: Sequence[ProtoSource], include: Sequence[str], evidence: Evidence
+) -> SourceTree:
+    """Name the files and follow their imports; ``include`` are absolute paths.
 
     An import that is found nowhere is left out: protoc reports it, with its line.
 
     Raises:
         SourceError: a file cannot be read, or two files would have one name.
     """
-    return _Resolver(protos, [os.path.abspath(root) for root in include]).run()
+    return _Resolver(protos, include, evidence).run()
 
 
 def from_here(path: str) -> str:
@@ -90,7 +92,10 @@ def _name_below(path: str, root: str) -> str:
 
 
 class _Resolver:
-    def __init__(self, protos: Sequence[ProtoSource], include: Sequence[str]) -> None:
+    def __init__(
+        self, protos: Sequence[ProtoSource], include: Sequence[str], evidence: Evidence
+    ) -> None:
+        self.evidence = evidence
         self.protos = protos
         self.include = tuple(include)
         self.folders = tuple(dict.fromkeys(p.root for p in protos if p.root is not None))
@@ -107,7 +112,7 @@ class _Resolver:
     def run(self) -> SourceTree:
         contents = {proto: self._text(proto) for proto in self.protos}
         for root in self.include:
-            if not os.path.isdir(root):
+            if not (self.evidence.exists(root) and os.path.isdir(root)):
                 raise SourceError(root, "an include root must be a folder")
         self._follow(contents)
         wanted = tuple(self._name(proto, text) for proto, text in contents.items())
@@ -118,6 +123,7 @@ class _Resolver:
 
     def _read(self, path: str) -> bytes:
         if path not in self.read:
+            self.evidence.uses(path)
             self.read[path] = text = read(path)
             if text.startswith(_UTF16):
                 raise SourceError(path, "is UTF-16; save it as UTF-8")
@@ -171,7 +177,7 @@ class _Resolver:
             self.above[folder] = self._inferred(folder)
         for root in (*self.include, *self.folders, *self.above[folder], *builtin_roots()):
             path = os.path.join(root, *name.split("/"))
-            if os.path.isfile(path):
+            if self.evidence.is_file(path):
                 return root, path
         self.roots.update(dict.fromkeys(self.above[folder]))  # searched in vain: the error says so
         return None
@@ -191,12 +197,12 @@ class _Resolver:
 
         def is_shared(folder_above: str) -> bool:
             own = folder_above in (folder, cwd)
-            return not own and bool(os.stat(folder_above).st_mode & stat.S_ISVTX)
+            return not own and self.evidence.is_shared(folder_above)
 
         above = folder
         while above != os.path.dirname(above) and not is_shared(above):
             climbed.append(above)
-            if above == cwd or os.path.exists(os.path.join(above, ".git")):
+            if above == cwd or self.evidence.exists(os.path.join(above, ".git")):
                 break
             above = os.path.dirname(above)
         return climbed

@@ -8,14 +8,16 @@ before a file is parsed for its names or built.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from google.protobuf.message import DecodeError
 
 from dynserve.errors import DescriptorError
 
+from .cache import pack, unpack
 from .descriptors import parse_file
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Index:
         self.services: dict[str, str] = {}  # full name → file
         self._files: dict[str, bytes | memoryview] = {}
         self._dependencies: dict[str, list[str]] = {}
-        self._symbols: dict[str, str] = {}  # top-level full name → file
+        self._stored_symbols: memoryview | None = None
         self._extensions: dict[str, dict[int, Extension]] = {}  # extendee → number → where
 
     def add_set(self, label: str, data: bytes | memoryview) -> list[str]:
@@ -78,6 +80,38 @@ class Index:
             raise DescriptorError(label, "the descriptor set has no file in it")
         return names
 
+    def snapshot(self, data: bytes) -> tuple[bytes, bytes]:
+        """What :meth:`restore` needs for this index of the one set ``data``: names, symbols."""
+        spans = _spans(memoryview(data))
+        places = ((content, end) for number, _, end, content in spans if number == _SET_FILE)
+        files = [
+            (name, *place, imported)
+            for (name, imported), place in zip(self._dependencies.items(), places, strict=True)
+        ]
+        extensions = {
+            extendee: {number: tuple(where) for number, where in numbered.items()}
+            for extendee, numbered in self._extensions.items()
+        }
+        names = pack((files, self.services, extensions))
+        return names, pack(self._symbols)
+
+    def restore(self, names: memoryview, symbols: memoryview, data: memoryview) -> None:
+        """Be the index, empty until now, that gave this :meth:`snapshot` of the set ``data``."""
+        files, self.services, extensions = unpack(names)
+        for name, begin, end, imported in files:
+            self._files[name] = data[begin:end]
+            self._dependencies[name] = imported
+        for extendee, numbered in extensions.items():
+            self._extensions[extendee] = {n: Extension(*where) for n, where in numbered.items()}
+        self._stored_symbols = symbols
+
+    @functools.cached_property
+    def _symbols(self) -> dict[str, str]:
+        """Top-level full name → file; a server may never ask."""
+        stored = self._stored_symbols
+        symbols: dict[str, str] = {} if stored is None else unpack(stored)
+        return symbols
+
     def missing(self) -> dict[str, list[str]]:
         """Files that are imported but not there, each with those that import it."""
         missing: dict[str, list[str]] = {}
@@ -88,7 +122,7 @@ class Index:
         return missing
 
     @property
-    def files(self) -> Iterable[str]:
+    def files(self) -> Collection[str]:
         """The names of all files, in the order of the sets."""
         return self._files.keys()
 
@@ -115,6 +149,8 @@ class Index:
 
     def file_of(self, symbol: str) -> str | None:
         """The file that could define the symbol: it defines its outermost part."""
+        if symbol in self.services:
+            return self.services[symbol]
         while symbol:
             file = self._symbols.get(symbol)
             if file is not None:

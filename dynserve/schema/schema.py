@@ -20,12 +20,12 @@ from dynserve.errors import (
 from dynserve.method import Kind, MethodInfo, ServiceInfo
 
 from . import imports
-from .cache import Cache, default_folder
+from .compiled import add_compiled
 from .descriptors import parse_file
 from .index import Index
 from .pool import LazyPool
 from .sources import DescriptorSet, ProtoSource, Source, collect
-from .toolchain import Limits, key_of
+from .toolchain import Limits
 
 if TYPE_CHECKING:
     from .declarations import Declarations
@@ -96,10 +96,9 @@ class Schema:
         declared: list[str] = []
         warnings: list[Diagnostic] = []
         if protos:
-            tree = imports.resolve(protos, [os.fspath(root) for root in include])
-            data, warnings = _compile(tree, cache, limits)
-            index.add_set("compiled sources", data)
-            declared += tree.wanted
+            roots = [os.path.abspath(root) for root in include]
+            wanted, warnings = add_compiled(index, "compiled sources", protos, roots, cache, limits)
+            declared += wanted
         for item in sets:
             declared += index.add_set(item.label, item.data)
         _complete(index, sets, cache, limits)
@@ -318,31 +317,12 @@ def _label(protos: Sequence[ProtoSource], sets: Sequence[DescriptorSet]) -> str:
     return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
-def _compile(
-    tree: imports.SourceTree, use_cache: bool, limits: Limits
-) -> tuple[bytes | memoryview, list[Diagnostic]]:
-    """The compiled set, and the warnings of the compiler if it ran."""
-    folder = default_folder() if use_cache else None
-    cache = Cache(folder) if folder else None
-    key = Cache.key(key_of(tree)) if cache else ""
-    data = cache.load(key) if cache else None
-    if data is not None:
-        return data, []
-    from .compiler import compile_tree  # what it needs, a start from the cache does not
-
-    compiled, warnings = compile_tree(tree, limits)
-    if cache:
-        cache.store(key, compiled)
-    return compiled, warnings
-
-
 def _complete(index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: Limits) -> None:
     """Add well-known and common files that the sets import but do not carry."""
     installed = [imports.find_installed(name) for name in index.missing()]
     found = [proto for proto in installed if proto is not None]
     if found:
-        tree = imports.resolve(found, imports.builtin_roots())
-        index.add_set("installed protos", _compile(tree, cache, limits)[0])
+        add_compiled(index, "installed protos", found, imports.builtin_roots(), cache, limits)
     for name, importers in index.missing().items():
         label = sets[0].label if len(sets) == 1 else "descriptor sets"
         raise DescriptorError(

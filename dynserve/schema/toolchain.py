@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from .imports import SourceTree
 
-__all__ = ["Limits", "key_of"]
+__all__ = ["Limits", "key_of", "toolchain"]
 
+_LAYOUT = "2"  # of an entry; see compiled.py
 FLAGS = ("--include_imports", "--include_source_info", "--retain_options")
 
 
@@ -19,11 +20,16 @@ class Limits(NamedTuple):
     memory: int = 4 << 30
 
 
-def key_of(tree: SourceTree) -> Sequence[bytes]:
-    """All that decides the outcome of a compilation, for a cache's key."""
+def toolchain() -> Sequence[str]:
+    """The compiler's version, and how it is called."""
     from grpc_tools.grpc_version import VERSION  # a module of one line; protoc is not loaded
 
-    words = (VERSION, *FLAGS, "", *tree.wanted)
+    return VERSION, *FLAGS
+
+
+def key_of(tree: SourceTree) -> Sequence[bytes]:
+    """All that decides the outcome of a compilation, for a cache's key."""
+    words = (_LAYOUT, *toolchain(), "", *tree.wanted)
     parts = [word.encode() for word in words]
     for name in sorted(tree.texts):
         parts += [name.encode(), tree.texts[name]]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dynserve import CompileError, Schema, SourceError
 from dynserve.schema import imports, sources
+from dynserve.schema.evidence import Evidence
 from dynserve.schema.imports import find_root, imports_of, names_below
 from dynserve.schema.sources import ProtoSource
 
@@ -446,7 +447,8 @@ def test_a_large_tree_is_read_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(imports, "read", read)
     monkeypatch.setattr(os.path, "isfile", look)
-    found = imports.resolve([ProtoSource(os.path.abspath(name)) for name in layout])
+    protos = [ProtoSource(os.path.abspath(name)) for name in layout]
+    found = imports.resolve(protos, [], Evidence())
     assert len(found.texts) == 31
     assert len(reads) == len(set(reads)) == 32
     assert len(tried) == 5  # two folders up to the working directory, one at once

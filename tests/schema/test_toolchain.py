@@ -10,11 +10,12 @@ from dynserve.schema.toolchain import FLAGS, key_of
 
 
 def test_the_key_holds_all_that_decides() -> None:
-    """A compilation is decided by protoc's version and flags, the files asked for and all texts."""
+    """A compilation is decided by protoc's version and flags, the files asked for and all texts; an
+    entry's layout has a number."""
     tree = SourceTree(("a",), {"b": b"B", "a": b"A"}, {}, ())
     flags = [flag.encode() for flag in FLAGS]
     assert key_of(tree) == [
-        grpc_version.VERSION.encode(), *flags, b"", b"a", b"a", b"A", b"b", b"B",
+        b"2", grpc_version.VERSION.encode(), *flags, b"", b"a", b"a", b"A", b"b", b"B",
     ]  # fmt: skip
 
 

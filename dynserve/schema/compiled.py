@@ -1,0 +1,116 @@
+""".proto files → an index of what they compile to, from the cache wherever that can be.
+
+The cache has two sorts of entries. One holds a compiled set and the index of it, by the content of
+all that went into it. The other says, by the paths that were asked for, which of those it was, and
+what on disk made it so: where that is unchanged no source is even read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+from dynserve.errors import Diagnostic
+
+from . import imports
+from .cache import Cache, default_folder, pack, unpack
+from .evidence import Evidence
+from .index import Index
+from .sources import ProtoSource
+from .toolchain import Limits, key_of, toolchain
+
+__all__ = ["add_compiled"]
+
+_LAYOUT = b"asked 1"
+_PARTS, _LENGTH = 3, 8  # of an entry; the bytes that each part's length takes, in front of all
+
+
+def add_compiled(
+    index: Index,
+    label: str,
+    protos: Sequence[ProtoSource],
+    include: Sequence[str],
+    use_cache: bool,
+    limits: Limits,
+) -> tuple[Sequence[str], list[Diagnostic]]:
+    """Add what the files and their imports compile to; ``label`` is for errors.
+
+    Returns:
+        The names of the files that were asked for, and the compiler's warnings if it ran.
+
+    Raises:
+        SourceError, CompileError, CompilerError, DescriptorError: as ``Schema.load`` says.
+    """
+    folder = default_folder() if use_cache else None
+    if folder is None:
+        tree = imports.resolve(protos, include, Evidence())
+        entry, warnings = _compile(label, tree, limits)
+        wanted: Sequence[str] = tree.wanted
+    else:
+        wanted, entry, warnings = _cached(Cache(folder), label, protos, include, limits)
+    _add(index, label, entry)
+    return wanted, warnings
+
+
+def _cached(
+    cache: Cache,
+    label: str,
+    protos: Sequence[ProtoSource],
+    include: Sequence[str],
+    limits: Limits,
+) -> tuple[Sequence[str], memoryview, list[Diagnostic]]:
+    """The names, the entry of the set, and the compiler's warnings if it ran."""
+    asked = Cache.key(_asked(protos, include))
+    noted = cache.load(asked)
+    if noted is not None:
+        wanted, key, facts = unpack(noted)
+        entry = cache.load(key) if Evidence.holds(facts) else None
+        if entry is not None:
+            return wanted, entry, []
+    evidence = Evidence()
+    tree = imports.resolve(protos, include, evidence)
+    key = Cache.key(key_of(tree))
+    warnings: list[Diagnostic] = []
+    entry = cache.load(key)
+    if entry is None:
+        entry, warnings = _compile(label, tree, limits)
+        cache.store(key, entry)
+    facts = evidence.facts()
+    if facts is not None and facts[0]:
+        cache.store(asked, pack((tree.wanted, key, facts)))
+    return tree.wanted, entry, warnings
+
+
+def _asked(protos: Sequence[ProtoSource], include: Sequence[str]) -> list[bytes]:
+    """All that decides the outcome beside what is on disk."""
+    words = [*toolchain(), os.getcwd(), *imports.builtin_roots(), "", *include, ""]
+    for proto in protos:
+        words += [proto.path or "", proto.root or "", proto.label]
+    parts = [word.encode(errors="surrogatepass") for word in words]
+    return [_LAYOUT, *parts, *(proto.text or b"" for proto in protos)]
+
+
+def _compile(
+    label: str, tree: imports.SourceTree, limits: Limits
+) -> tuple[memoryview, list[Diagnostic]]:
+    """The entry for the cache, and the compiler's warnings."""
+    from .compiler import compile_tree  # what it needs, a start from the cache does not
+
+    data, warnings = compile_tree(tree, limits)
+    index = Index()
+    index.add_set(label, data)
+    parts = (*index.snapshot(data), data)
+    lengths = (len(part).to_bytes(_LENGTH, "big") for part in parts)
+    return memoryview(b"".join((*lengths, *parts))), warnings
+
+
+def _add(index: Index, label: str, entry: memoryview) -> None:
+    heads = (entry[at : at + _LENGTH] for at in range(0, _PARTS * _LENGTH, _LENGTH))
+    lengths = (int.from_bytes(head, "big") for head in heads)
+    ends = itertools.accumulate(lengths, initial=_PARTS * _LENGTH)
+    names, symbols, data = (entry[begin:end] for begin, end in itertools.pairwise(ends))
+    if index.files:
+        index.add_set(label, data)
+    else:
+        index.restore(names, symbols, data)
