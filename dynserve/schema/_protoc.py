@@ -1,7 +1,7 @@
 """The child process that runs protoc: a script, never imported.
 
 It is started as ``python -I -S _protoc.py`` with the folder of the laid-out sources as working
-directory and a job as JSON on standard input, so nothing that a user named is ever an argument. The
+directory and a job, in marshal's form, on standard input, so nothing that a user named is ever an argument. The
 set is written to the job's ``output``, only if all files compile.
 protoc is in grpcio-tools' extension module, which writes its diagnostics to descriptor 2 directly.
 
@@ -12,12 +12,11 @@ what was said by then is worth more than a time limit that was hit.
 It exits with protoc's code, which is 0 or 1, or with 70 where protoc could not be run.
 """
 
-import json
+import marshal
 import math
 import os
 import sys
 import time
-import traceback
 
 
 def limit(job: dict) -> None:  # type: ignore[type-arg]
@@ -39,7 +38,7 @@ def limit(job: dict) -> None:  # type: ignore[type-arg]
 
 
 def main() -> int:
-    job = json.load(sys.stdin)
+    job = marshal.load(sys.stdin.buffer)  # noqa: S302 - the parent's; json takes 6 ms to load
     until = time.monotonic() + job["seconds"] / 2
     sys.path.append(job["packages"])
     limit(job)
@@ -63,6 +62,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Exception, MemoryError):
-        traceback.print_exc()
+    except Exception as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(70)

@@ -76,6 +76,7 @@ def _cached(
     if entry is None:
         entry, warnings = _compile(label, tree, limits)
         cache.store(key, entry)
+        entry = cache.load(key) or entry  # mapped, it takes no memory
     facts = evidence.facts()
     if facts is not None and facts[0]:
         cache.store(asked, pack((tree.wanted, key, facts)))

@@ -8,7 +8,7 @@ names that they are imported by: what is compiled is exactly what was hashed for
 from __future__ import annotations
 
 import importlib.util
-import json
+import marshal
 import re
 import signal
 import subprocess
@@ -100,8 +100,8 @@ def _run_child(stage: Path, output: Path, errors: Path, tree: SourceTree, limits
         try:
             return subprocess.run(
                 [sys.executable, "-I", "-S", str(_CHILD)],
-                input=json.dumps(job).encode(),
-                stdout=subprocess.DEVNULL,
+                input=marshal.dumps(job),
+                stdout=subprocess.PIPE,  # to wait for its end; nothing is written there
                 stderr=stderr,
                 cwd=stage,
                 timeout=limits.seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import marshal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(folder: Path, files: list[str], **job: Any) -> tuple[int, str]:
     with (folder / "stderr").open("wb") as stderr:
         code = subprocess.run(
             [sys.executable, str(SCRIPT)],
-            input=json.dumps(job).encode(),
+            input=marshal.dumps(job),
             stderr=stderr,
             cwd=folder,
             timeout=60,
@@ -68,7 +68,6 @@ def test_there_is_an_end_to_it(tree: Tree) -> None:
 
 
 def test_a_job_that_cannot_be_run(tree: Tree) -> None:
-    """What is not protoc's own failure has another exit code, and a traceback for the error."""
+    """What is not protoc's own failure has another exit code, and says what it is."""
     code, text = run(tree({}), ["a.proto"], memory="much")
-    assert code == 70
-    assert text.splitlines()[0] == "Traceback (most recent call last):"
+    assert (code, text) == (70, "TypeError: must be real number, not str\n")
