@@ -1,8 +1,8 @@
 """The child process that runs protoc: a script, never imported.
 
 It is started as ``python -I -S _protoc.py`` with the folder of the laid-out sources as working
-directory and a job, in marshal's form, on standard input, so nothing that a user named is ever an argument. The
-set is written to the job's ``output``, only if all files compile.
+directory and a job, in marshal's form, on standard input, so nothing that a user named is ever an
+argument. The set is written to the job's ``output``, only if all files compile.
 protoc is in grpcio-tools' extension module, which writes its diagnostics to descriptor 2 directly.
 
 protoc stops at the first file of its arguments that has errors, so after a failure each file is
