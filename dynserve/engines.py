@@ -52,6 +52,8 @@ def engine_maker(name: str) -> Callable[..., Engine]:
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     """The event loop that the engine of that name runs best on.
 
+    Where the queue engine's own cannot be, that is uvloop's if it is installed.
+
     Raises:
         EngineError: as :func:`engine_maker`.
     """
@@ -60,7 +62,11 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
 
         if QueueLoop.is_possible():
             return QueueLoop()
-    return asyncio.new_event_loop()
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 @functools.cache

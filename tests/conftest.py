@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -57,15 +58,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module", params=["queue", "loop", "aio"])
+@pytest.fixture(scope="module", params=["queue", "loop", "uvloop", "aio"])
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """A test that asks for this runs on both engines; so do the processes that it starts.
 
-    "loop" is the queue engine whose loop leads from the first async call on.
+    "loop" is the queue engine whose loop leads from the first async call on, "uvloop" is the queue
+    engine on that loop; "aio" is on asyncio's own.
     """
     name: str = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNSERVE_ENGINE", "queue" if name == "loop" else name)
+        patch.setenv("DYNSERVE_ENGINE", "aio" if name == "aio" else "queue")
+        if name == "uvloop":
+            if sys.platform == "win32":
+                pytest.skip("there is no uvloop for Windows")
+            patch.setattr("dynserve.engine.queue.loop.QueueLoop.is_possible", lambda: False)
+        if name == "aio":
+            patch.setitem(sys.modules, "uvloop", None)
         if name == "loop":
             patch.setattr("dynserve.engine.queue.poller._PATIENCE", 1)
             patch.setattr("dynserve.engine.queue.poller._MOST_PATIENCE", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from dynserve import EngineError, Kind, engines
 from dynserve.engine.queue import probe
-from dynserve.engines import engine_maker
+from dynserve.engine.queue.loop import QueueLoop
+from dynserve.engines import engine_maker, new_event_loop
 from dynserve.server import Server
 from tests.echo import PATHS, Item, app_with, schema
 
@@ -48,6 +50,27 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_engine_of_a_name(name: str, made: str) -> None:
     """Where it works, auto is the queue engine."""
     assert engine_maker(name).__name__ == made
+
+
+def made_loop(name: str) -> str:
+    """The class of the loop that is made for an engine, with its module."""
+    loop = new_event_loop(name)
+    loop.close()
+    return f"{type(loop).__module__}.{type(loop).__name__}"
+
+
+def test_the_loop_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue engine has its own; without it, and for the other, uvloop's where installed."""
+    own = "dynserve.engine.queue.loop.QueueLoop"
+    usual = asyncio.new_event_loop()
+    usual.close()
+    plain = f"{type(usual).__module__}.{type(usual).__name__}"
+    uvloop = plain if sys.platform == "win32" else "uvloop.Loop"
+    assert [made_loop(name) for name in ("auto", "queue", "aio")] == [own, own, uvloop]
+    monkeypatch.setattr(QueueLoop, "is_possible", lambda: False)
+    assert [made_loop(name) for name in ("auto", "queue", "aio")] == [uvloop] * 3
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert [made_loop(name) for name in ("auto", "queue", "aio")] == [plain] * 3
 
 
 @pytest.mark.usefixtures("broken")
