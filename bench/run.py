@@ -16,6 +16,7 @@ import aims
 import growth
 import loads
 import page
+import plain
 import schema
 import startup
 import throughput
@@ -35,9 +36,9 @@ LOADS: dict[str, tuple[Load, ...]] = {
     "waits": loads.WAITS,
     "open": loads.OPEN,
 }
-PARTS = (*LOADS, "growth", "start", "schema")
-NEED_CLIENT = ("streams", "mixed", "open")
-NEED_H2LOAD = ("unary", "mixed", "waits", "growth")
+PARTS = (*LOADS, "plain", "growth", "start", "schema")
+NEED_CLIENT = ("streams", "mixed", "open", "plain")
+NEED_H2LOAD = ("unary", "mixed", "waits", "plain", "growth")
 STARTS_PER_ROUND = 2  # a start takes a fraction of a second, and is noisier than a load
 QUICK = {"rounds": 3, "seconds": 0.2}
 RESULTS = HERE / "results.json"
@@ -105,6 +106,9 @@ def sections(args: argparse.Namespace, run: Run, workspace: Workspace) -> Iterat
                         v: t for v, t in targets.items() if load in loads.UNARY or not v.only_say
                     }
                     yield throughput.compare(load, fit, rounds, seconds)
+    if "plain" in args.only:
+        chosen = variants.available(variants.PLAIN, args.words, run.skipped)
+        yield from plain.compare(chosen, rounds, seconds, workspace, client(args.only))
     if "growth" in args.only:
         chosen = variants.available(variants.GROWTH, args.words, run.skipped)
         yield from growth.compare(chosen, rounds, seconds, workspace)

@@ -167,6 +167,23 @@ OPEN = (
     *_PEERS,
 )
 
+PLAIN = tuple(
+    Variant(
+        f"dynserve queue {world}" + (f", {name}" if name else ""),
+        _script("plain_app.py", world, without) if without else _dynserve(world, "queue"),
+        sync=world == "sync",
+    )
+    for world, name, without in (
+        ("sync", "", ""),
+        ("sync", "all on workers", "quick"),
+        ("sync", "messages one by one", "joined"),
+        ("async", "", ""),
+        ("async", "a thread polls", "lead"),
+        ("async", "a thread polls, uvloop", "own-loop"),
+        ("async", "messages one by one", "joined"),
+    )
+)
+
 GROWTH = tuple(
     Variant(
         f"dynserve queue {world}, {'5,000' if rest else '5'} methods",
