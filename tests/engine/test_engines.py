@@ -151,8 +151,10 @@ def test_a_stream_past_the_limit_is_refused() -> None:
     assert error.details() == "too many streams are open on this server"
 
 
-def test_a_slow_reader_holds_a_generator_back() -> None:
-    """A generator does not run far ahead of a client that does not read."""
+@pytest.mark.parametrize("world", ["sync", "async"])
+@pytest.mark.parametrize(("size", "ahead"), [(1000, 20_000), (100_000, 1000)])
+def test_a_slow_reader_holds_a_generator_back(world: str, size: int, ahead: int) -> None:
+    """A generator does not run far ahead of a client that does not read, whatever it sends."""
     produced = 0
     stopped = threading.Event()
 
@@ -161,9 +163,13 @@ def test_a_slow_reader_holds_a_generator_back() -> None:
         try:
             while True:
                 produced += 1
-                yield bytes(100_000)
+                yield bytes(size)
         finally:
             stopped.set()
+
+    async def down_async(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        for message in down(request, context):
+            yield message
 
     def client(channel: Channel) -> None:
         call = channel.unary_stream("/a.B/Down")(b"", timeout=WAIT)
@@ -175,11 +181,13 @@ def test_a_slow_reader_holds_a_generator_back() -> None:
         call.cancel()
         assert stopped.wait(WAIT)
 
-    run(generic(Down=grpc.unary_stream_rpc_method_handler(down)), client)
-    assert produced < 1000  # HTTP/2 windows grow to 16 MiB, and the pipe holds one more
+    handler = down if world == "sync" else down_async
+    run(generic(Down=grpc.unary_stream_rpc_method_handler(handler)), client)
+    assert produced < ahead  # HTTP/2 windows grow to 16 MiB, and the pipe holds one more
 
 
-def test_a_slow_handler_holds_the_client_back() -> None:
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_slow_handler_holds_the_client_back(world: str) -> None:
     """Requests are not piled up in the server ahead of the handler that takes them."""
     release = threading.Event()
 
@@ -187,6 +195,11 @@ def test_a_slow_handler_holds_the_client_back() -> None:
         next(requests)
         release.wait(WAIT)
         return b"%d" % (1 + sum(1 for _ in requests))
+
+    async def up_async(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await anext(requests)
+        await asyncio.to_thread(release.wait, WAIT)
+        return b"%d" % (1 + len([None async for _ in requests]))
 
     def client(channel: Channel) -> int:
         sent = 0
@@ -207,7 +220,8 @@ def test_a_slow_handler_holds_the_client_back() -> None:
         assert call.result() == b"2000"
         return ahead
 
-    assert run(generic(Up=grpc.stream_unary_rpc_method_handler(up)), client) < 1000
+    handler = up if world == "sync" else up_async
+    assert run(generic(Up=grpc.stream_unary_rpc_method_handler(handler)), client) < 1000
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
