@@ -9,6 +9,8 @@ replacing it replaces everything for calls that start later and nothing for call
 from __future__ import annotations
 
 import functools
+import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,8 @@ from dynserve.service import Registration, Registry, own_name, place_of
 from dynserve.status import ErrorRules, StatusError, unforeseen
 
 __all__ = ["BoundService", "LateService", "Router", "Routes", "Unit", "bind"]
+
+_log = logging.getLogger("dynserve.server")
 
 _MAX_INDEXED = 256  # services whose methods are kept ready for 'did you mean'
 
@@ -68,9 +72,11 @@ class BoundService:
 class LateService:
     """A service of the snapshot that is bound when it is first called or described.
 
+    Every method of it has a handler. Where it cannot be bound it raises the same error each time.
+
     Args:
         name: its full name.
-        make: gives what is bound: handlers for all its methods.
+        make: gives what is bound.
     """
 
     is_served = True
@@ -79,24 +85,38 @@ class LateService:
     def __init__(self, name: str, make: Callable[[], Unit]) -> None:
         self.name = name
         self._make = make
+        self._lock = threading.Lock()
+        self._bound: Routes | Exception | None = None
 
     @property
     def schema(self) -> Schema:
         """The schema that declares it."""
-        return self._bound.services[self.name].schema
+        return self._routes().services[self.name].schema
 
     @property
     def handlers(self) -> Mapping[str, str]:
         """The places of the handlers by method."""
-        return self._bound.services[self.name].handlers
+        return self._routes().services[self.name].handlers
 
     def find(self, method: str) -> grpc.GenericRpcHandler | None:
         """What serves a method, None where there is no such method."""
-        return self._bound.table.get(f"/{self.name}/{method}")
+        return self._routes().table.get(f"/{self.name}/{method}")
 
-    @functools.cached_property
-    def _bound(self) -> Routes:
-        return bind([self._make()])
+    def _routes(self) -> Routes:
+        if self._bound is None:
+            with self._lock:  # it is called on one thread and described on another
+                if self._bound is None:
+                    self._bound = self._try_to_bind()
+        if isinstance(self._bound, Exception):
+            raise self._bound.with_traceback(None)
+        return self._bound
+
+    def _try_to_bind(self) -> Routes | Exception:
+        try:
+            return bind([self._make()])
+        except Exception as error:
+            _log.exception("%s cannot be served", self.name)
+            return error
 
 
 class Routes:
@@ -123,11 +143,6 @@ class Routes:
         """The methods without a handler, as ``pkg.Service/Method``."""
         return [f"{s.name}/{method}" for s in self.services.values() for method in s.holes]
 
-    @property
-    def schemas(self) -> list[Schema]:
-        """The schemas that are served, each once."""
-        return list(dict.fromkeys(service.schema for service in self.services.values()))
-
 
 class Router(grpc.GenericRpcHandler):
     """The one generic handler that an engine is given."""
@@ -143,10 +158,10 @@ class Router(grpc.GenericRpcHandler):
         routes = self.routes  # once: the whole call is served from this snapshot
         try:
             generic = routes.table.get(path) or routes.late(path)
+            if generic is None:
+                return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path)))
         except Exception as error:  # what is bound late cannot be: its file cannot be built, say
             return _refusal(unforeseen(error, path))
-        if generic is None:
-            return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path)))
         return generic.service(handler_call_details)
 
 

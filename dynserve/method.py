@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -46,6 +46,7 @@ class Kind(enum.Enum):
         return self.name.lower().replace("_", "-")
 
 
+_Self = TypeVar("_Self")
 _set = object.__setattr__
 
 
@@ -64,7 +65,18 @@ class _Declared:
         _set(self, "_options", None)
 
     def __setattr__(self, name: str, _value: object) -> None:
-        raise AttributeError(f"{self!r} is shared by all, its {name} cannot be set")
+        raise AttributeError(f"a {type(self).__name__} is shared by all: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(
+            f"a {type(self).__name__} is shared by all: {name!r} cannot be deleted"
+        )
+
+    def __copy__(self: _Self) -> _Self:
+        return self  # there is one of each
+
+    def __deepcopy__(self: _Self, _memo: object) -> _Self:
+        return self
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,9 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from dynserve import App, BindError, Schema, SourceError
 from dynserve.binding import LateService, Routes, Unit, bind
@@ -193,7 +198,7 @@ def test_routes_say_what_is_served() -> None:
         "guide.Other/GetFeature",
     ]
     assert list(routes.table) == ["/guide.Guide/GetFeature", "/guide.Other/Ping"]
-    assert routes.schemas == [guide]
+    assert [service.schema for service in routes.services.values()] == [guide] * 2
 
 
 def test_services_of_imported_files_are_served_when_they_have_handlers(tmp_path: Path) -> None:
@@ -762,7 +767,7 @@ def test_a_call_under_way_keeps_its_handler_when_routes_are_replaced() -> None:
             await later.write(b"\x08\x02")
             answers.append(await later.read())
             assert answers == [b"\x08\x02", b"\x08\x03", b"\x08\x66"]
-            assert set(server.routes.schemas) >= {new.schema}
+            assert server.routes.services["guide.Guide"].schema is new.schema
 
             broken = App(schema=guide)
             broken.add(ping, "guide.Guide/Nope")
@@ -809,26 +814,59 @@ def test_a_file_that_cannot_be_built_fails_only_calls_to_it(
 def test_a_late_service_that_cannot_be_bound_fails_only_calls_to_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Health cannot be bound, whatever the reason: its calls end with INTERNAL, others go on."""
+    """Health cannot be bound, whatever the reason: it is tried once, its calls end with INTERNAL,
+    and reflection describes all but it."""
     app = App(schema=guide)
     app.add(ping)
+    tried = []
 
     def fail(_health: object) -> Unit:
+        tried.append(1)
         raise TypeError("no such thing")
 
     monkeypatch.setattr("dynserve.builtin.health.Health._unit", fail)
     with serve(app) as client:
         call: Any = client.channel.unary_unary("/grpc.health.v1.Health/Check")
-        with pytest.raises(grpc.RpcError) as caught:
-            call(b"", timeout=20)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=20)
         assert client.call("guide.Other/Ping", {"x": 1}).x == 1
+        described = ProtoReflectionDescriptorDatabase(client.channel).get_services()
+    assert tried == [1]
+    assert "guide.Other" in described
+    assert "grpc.health.v1.Health" not in described
     status = caught.value
     identifier = str(status.details()).removeprefix("internal error (error id ").rstrip(")")
-    (record,) = (r for r in caplog.records if r.name == "dynserve.handlers")
-    assert (status.code(), status.details(), record.getMessage()) == (
+    told = {(r.name, r.getMessage()): r.exc_info for r in caplog.records}
+    failed = ("dynserve.handlers", f"/grpc.health.v1.Health/Check failed (error id {identifier})")
+    assert {("dynserve.server", "grpc.health.v1.Health cannot be served"), failed} <= set(told)
+    assert (status.code(), status.details()) == (
         grpc.StatusCode.INTERNAL,
         f"internal error (error id {identifier})",
-        f"/grpc.health.v1.Health/Check failed (error id {identifier})",
     )
-    assert record.exc_info is not None
-    assert str(record.exc_info[1]) == "no such thing"
+    raised = told[failed]
+    assert raised is not None
+    assert str(raised[1]) == "no such thing"
+
+
+def test_a_late_service_is_bound_once_whoever_asks() -> None:
+    """It is called on one thread and described on another, at the same time maybe."""
+    threads = 8
+    all_there = threading.Barrier(threads)
+    made = []
+
+    def make() -> Unit:
+        made.append(1)
+        service = Service("guide.Other")
+        service.add(ping)
+        return Unit(Schema.load(GUIDE, cache=False), [service])
+
+    late = LateService("guide.Other", make)
+
+    def ask(_: int) -> Schema:
+        all_there.wait(20)
+        return late.schema
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        schemas = set(pool.map(ask, range(threads)))
+    assert (len(schemas), made) == (1, [1])

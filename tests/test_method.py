@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from dynserve import Kind, Schema
@@ -41,13 +43,24 @@ def test_the_facts_cannot_be_changed() -> None:
     """What is known of a method and a service is frozen: everybody shares it."""
     schema = Schema.load('syntax = "proto3"; message M {} service S { rpc Get(M) returns (M); }')
     service = schema.service("S")
+    method = service.methods["Get"]
     with pytest.raises(AttributeError) as caught:
-        service.methods["Get"].name = "Put"
-    assert str(caught.value) == (
-        "<MethodInfo S/Get: unary-unary> is shared by all, its name cannot be set"
-    )
+        method.name = "Put"
+    assert str(caught.value) == "a MethodInfo is shared by all: 'name' cannot be set"
     with pytest.raises(AttributeError) as caught:
-        service.name = "T"
-    assert str(caught.value) == "<ServiceInfo S: Get> is shared by all, its name cannot be set"
+        del service.name
+    assert str(caught.value) == "a ServiceInfo is shared by all: 'name' cannot be deleted"
+    assert [repr(method), repr(service)] == [
+        "<MethodInfo S/Get: unary-unary>",
+        "<ServiceInfo S: Get>",
+    ]
     with pytest.raises(TypeError):
         service.methods["Put"] = service.methods["Get"]  # type: ignore[index]
+
+
+def test_a_copy_of_a_method_is_the_method() -> None:
+    """They are told apart by identity."""
+    schema = Schema.load('syntax = "proto3"; message M {} service S { rpc Get(M) returns (M); }')
+    service = schema.service("S")
+    assert copy.copy(service) is service
+    assert copy.deepcopy([service.methods["Get"]]) == [schema.method("S/Get")]

@@ -7,6 +7,7 @@ together. What is the same in both is one file.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -91,11 +92,14 @@ class Catalog:
     """Answers the questions of the reflection protocol; asked on one thread."""
 
     def __init__(self, routes: Routes) -> None:
-        self.services = list(routes.services)
-        self._serving = {name: service.schema for name, service in routes.services.items()}
+        self._serving = {}
+        for name, service in routes.services.items():
+            with contextlib.suppress(Exception):  # it has logged why it cannot be bound
+                self._serving[name] = service.schema
+        self.services = list(self._serving)
         self._files: dict[str, File] = {}  # by the name that clients know
         self._renamed: dict[Schema, dict[str, str]] = {}
-        for schema in routes.schemas:
+        for schema in dict.fromkeys(self._serving.values()):
             self._add(schema)
         self._symbols = functools.lru_cache(256)(_symbols)
 

@@ -18,7 +18,7 @@ import pytest
 
 from dynserve.engine.queue import QueueEngine
 from dynserve.engines import new_event_loop
-from tests.engine.test_engines import WAIT, generic
+from tests.engine.test_engines import WAIT, Channel, generic, run
 
 STREAMS, TOGETHER = 1000, 100
 # bytes: next to nothing, and around what a frame, the core's buffer and a window hold
@@ -98,3 +98,43 @@ def test_a_thousand_odd_streams_are_never_kept_waiting(handler: Any, loop_leads:
         loop.run_until_complete(asyncio.wait_for(main(), WAIT * 2))
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+@pytest.mark.parametrize("refused", ["a message", "the trailing metadata"])
+def test_what_was_sent_comes_before_what_the_core_refuses(
+    world: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the core is lost when it refuses the next: so none is left there before that."""
+    monkeypatch.setenv("DYNSERVE_ENGINE", "queue")
+
+    def down(_request: bytes, context: Any) -> Iterator[bytes]:
+        for number in range(5):
+            yield b"%d" % number
+        if refused == "a message":
+            yield bytes(2000)
+        else:
+            context.set_trailing_metadata((("UPPER", "x"),))
+            yield b"last"
+
+    async def down_async(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        for message in down(request, context):
+            yield message
+
+    def client(channel: Channel) -> tuple[list[bytes], grpc.StatusCode]:
+        call = channel.unary_stream("/a.B/Down")(b"", timeout=WAIT)
+        came: list[bytes] = []
+        with pytest.raises(grpc.RpcError):
+            came.extend(message for message in call)
+        return came, call.code()
+
+    handler: Any = down if world == "sync" else down_async
+    served = generic(Down=grpc.unary_stream_rpc_method_handler(handler))
+    options = [("grpc.max_send_message_length", 1000)]
+    everything = [b"%d" % number for number in range(5)]
+    for _ in range(20):
+        came, code = run(served, client, options=options)
+        if refused == "a message":
+            assert (came, code) == (everything, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        else:
+            assert (came, code) == (everything, grpc.StatusCode.INTERNAL)

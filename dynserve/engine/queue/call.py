@@ -234,9 +234,22 @@ class Call(Context):
         elif out[0] is END:
             out.popleft()
             self._end((core.SendMessage(data, flags),))
-        else:  # another follows as soon as the core has this one, so it need not leave alone
-            message = core.SendMessage(data, flags | core.BUFFER_HINT)
-            self._start((*self._headers(), message), self._on_sent)
+        else:
+            if self._is_followed():
+                flags |= core.BUFFER_HINT
+            self._start((*self._headers(), core.SendMessage(data, flags)), self._on_sent)
+
+    def _is_followed(self) -> bool:
+        """Whether the next message is sure to follow as soon as the core has this one.
+
+        This one need not leave alone then. What lies in the core is lost should the next batch be
+        refused there: for its size, or for the trailing metadata where it is the last.
+        """
+        out = self._out
+        following = out[0]
+        data = following[0] if type(following) is tuple else following
+        is_last = len(out) > 1 and out[1] is END
+        return len(data) <= self._poller.largest and not (is_last and self._trailing)
 
     def _on_sent(self, event: Any) -> None:  # leader
         if event.success:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -69,7 +70,9 @@ class QueueEngine:
         self._core = core.make_server(options, compression)
         self._core.register_completion_queue(self._queue)
         pools = Pools(threads, stream_threads)
-        self._poller = Poller(self._queue, self._loop, pools, self._cancel)
+        limit = dict(options).get("grpc.max_send_message_length", -1)
+        largest = limit if limit >= 0 else sys.maxsize
+        self._poller = Poller(self._queue, self._loop, pools, largest, self._cancel)
         self._state = threading.Lock()  # for what follows
         self._is_serving = False
         self._is_stopped = False
@@ -148,7 +151,8 @@ class QueueEngine:
         if self._limit is not None and len(self._poller.serving) > self._limit:
             refusal = _TOO_MANY
         if refusal is None:
-            self._poller.begins(plan.is_async, event.call)
+            if plan.is_async:
+                self._poller.may_lend_with(event.call)
             call.begin()
         else:
             call.refuse(*refusal)

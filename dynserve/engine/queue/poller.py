@@ -53,6 +53,7 @@ class Poller:
         queue: the completion queue.
         loop: where async handlers run.
         pools: where sync handlers run.
+        largest: bytes of a message that the core sends.
         abandon: ends the server, when its loop was closed.
     """
 
@@ -61,10 +62,12 @@ class Poller:
         queue: Any,
         loop: asyncio.AbstractEventLoop,
         pools: Pools,
+        largest: int,
         abandon: Callable[[], None],
     ) -> None:
         self.loop = loop
         self.pools = pools
+        self.largest = largest
         self.context = contextvars.copy_context()  # what handlers find set
         self.serving: set[Call] = set()  # their handlers have not ended
         self.open = 0  # calls whose end the core has not told
@@ -91,7 +94,8 @@ class Poller:
         self._patience = _PATIENCE  # how many of them it takes
         self._recent: Any = None  # a call of the core's, for the loop to lead with
         self._lent: list[None] = []  # the right to lead on, while the loop is asked to
-        self._is_leaving = False  # a worker was needed while the loop leads
+        self._is_leaving = False  # a thread is needed
+        self._turns = 0  # of the loop, since it leads
 
     # ---- calls
 
@@ -100,12 +104,14 @@ class Poller:
         self.open += 1
         self.serving.add(call)
 
-    def begins(self, is_async: bool, held: Any) -> None:
-        """A call of the core's is served; by the leader."""
-        if not is_async:
-            self._async_in_row, self._is_leaving = 0, True
-        elif self._may_lend:
-            self._recent = held
+    def needs_a_thread(self) -> None:
+        """A sync handler has something to do: the loop is not the one to lead; by the leader."""
+        self._async_in_row, self._is_leaving = 0, True
+
+    def may_lend_with(self, call: Any) -> None:
+        """The loop may lead with this call of the core's; by the leader."""
+        if self._may_lend:
+            self._recent = call
 
     def left(self, call: Call) -> None:
         """The handler of a call has ended, or never runs; any thread."""
@@ -170,7 +176,7 @@ class Poller:
 
     def _wake_sleepers(self) -> None:
         if self.wake_later:
-            self._async_in_row, self._is_leaving = 0, True
+            self.needs_a_thread()
             for gate in self.wake_later:
                 gate.wake()
             self.wake_later.clear()
@@ -184,6 +190,7 @@ class Poller:
             try:
                 self.loop.call_soon_threadsafe(self._do, jobs, turn, context=self.context)
             except RuntimeError:  # the loop was closed: nobody is left to serve
+                self._may_lend, self._recent = False, None
                 self._abandon()
                 return
             # While the loop works it would not let go of the interpreter for long, so that polling
@@ -214,7 +221,7 @@ class Poller:
     def _lend(self) -> bool:
         """Have the loop lead; by the leader, a thread, for which that is the end."""
         if self._recent is None or not self._may_lend:
-            self._async_in_row, self._recent = 0, None  # no call is held for nothing
+            self._async_in_row, self._recent = 0, None
             return False
         self._lead = []  # nothing for the watchdog
         self._lent.append(None)
@@ -229,7 +236,7 @@ class Poller:
     def _lead_on_loop(self) -> None:  # loop
         self._lent.clear()
         held = self._recent
-        self._is_leaving = False
+        self._is_leaving, self._turns = False, 0
         if held is None or not self._may_lend:  # the server stops
             self._lead_again()
             return
@@ -261,8 +268,11 @@ class Poller:
         if self.jobs:
             jobs, self.jobs = self.jobs, []
             self.context.run(self._do, jobs, None)
-        if self._is_leaving or self.quick:  # the call may have begun before the loop led
-            self._patience = min(self._patience * 2, _MOST_PATIENCE)
+        self._turns += 1
+        if self._is_leaving:
+            # Had it led for long it was worth it; else it will be waited for longer.
+            long = self._turns >= _MOST_PATIENCE
+            self._patience = _PATIENCE if long else min(self._patience * 2, _MOST_PATIENCE)
             self._take_back()
 
     def stop_lending(self) -> None:

@@ -73,6 +73,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     # ---- the leader's
 
     def launch(self, request: bytes | None) -> None:
+        self._poller.needs_a_thread()
         if self.plan.is_quick:
             self._poller.quick.append((self, request))
             return
@@ -119,21 +120,21 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     def run(self, request: bytes | None, on_leader: bool = False) -> None:
         """Run the handler and answer the call."""
         plan = self.plan
+        begun = time.perf_counter()
         try:
             if self._is_cancelled or self.time_remaining() == 0.0:
                 return
-            begun = time.perf_counter()
             argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
             response = plan.behaviour(argument, self)
             if plan.streams_out:
                 self._respond_all(response)
-            elif plan.is_unary:
-                plan.learn(time.perf_counter() - begun, on_leader)
             if self._may_answer():
                 self._conclude(response)
         except BaseException as error:
             self._failed(error)
         finally:
+            if plan.is_unary:
+                plan.learn(time.perf_counter() - begun, on_leader)
             if not self._is_finished:  # the core ends it, or has
                 self.watch()
             self._poller.left(self)
