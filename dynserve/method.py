@@ -53,16 +53,18 @@ _set = object.__setattr__
 class _Declared:
     """What a .proto says of an element; what it says beside types is read when first asked for."""
 
-    __slots__ = ("_declared", "_options", "full_name")
+    __slots__ = ("_declared", "_doc", "_options", "full_name")
 
     full_name: str
     _declared: Callable[[], Declarations]
     _options: Mapping[str, Any] | None
+    _doc: str | None
 
     def __init__(self, full_name: str, declared: Callable[[], Declarations]) -> None:
         _set(self, "full_name", full_name)
         _set(self, "_declared", declared)
         _set(self, "_options", None)
+        _set(self, "_doc", None)
 
     def __setattr__(self, name: str, _value: object) -> None:
         raise AttributeError(f"a {type(self).__name__} is shared by all: {name!r} cannot be set")
@@ -98,7 +100,11 @@ class _Declared:
         Raises:
             DescriptorError: the file's source locations are damaged.
         """
-        return self._declared().doc(self.full_name)
+        doc = self._doc
+        if doc is None:
+            doc = self._declared().doc(self.full_name)
+            _set(self, "_doc", doc)
+        return doc
 
 
 class MethodInfo(_Declared):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dynserve.binding import Router, Routes, Unit, bind
+from dynserve.binding import Unit, bind
 from dynserve.builtin import Drain, Health, reflection_services
 from dynserve.engines import ENGINES, engine_maker, new_event_loop
 from dynserve.errors import UnhandledMethodsError
+from dynserve.routes import Router, Routes
 from dynserve.supervisor import Supervisor
 
 if TYPE_CHECKING:

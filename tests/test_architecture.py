@@ -24,6 +24,7 @@ FLOORS = {
     "dynserve.status": 2,
     "dynserve.middleware": 3,
     "dynserve.handlers": 3,
+    "dynserve.routes": 3,
     "dynserve.binding": 4,
     "dynserve.builtin": 5,
     "dynserve.engine": 5,

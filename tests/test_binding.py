@@ -22,7 +22,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from dynserve import App, BindError, Schema, SourceError
-from dynserve.binding import LateService, Routes, Unit, bind
+from dynserve.binding import Unit, bind
+from dynserve.routes import LateService, Routes
 from dynserve.service import Service, place_of
 
 from .conftest import Serve
@@ -415,12 +416,12 @@ def test_a_late_service_is_made_when_it_is_asked_for() -> None:
     """Its name is known from the start; schema and handlers are there once somebody wants them."""
     made = []
 
-    def make() -> Unit:
+    def make() -> Routes:
         made.append(1)
         service = Service("guide.Other")
         service.add(ping)
         service.add(get_feature)
-        return Unit(guide, [service])
+        return bind([Unit(guide, [service])])
 
     late = LateService("guide.Other", make)
     routes = bind([], [late])
@@ -439,7 +440,7 @@ def test_a_late_service_that_is_there_already_is_an_error() -> None:
     """A service cannot be served twice; to say so, the late one is made."""
     app = App(schema=guide)
     app.add(ping)
-    late = LateService("guide.Other", lambda: Unit(guide, [Service("guide.Other")]))
+    late = LateService("guide.Other", lambda: bind([Unit(guide, [Service("guide.Other")])]))
     with pytest.raises(BindError) as caught:
         bind(app.units(), [late])
     problem = f"service 'guide.Other' is in two schemas: {guide.label} and {guide.label}"
@@ -820,11 +821,11 @@ def test_a_late_service_that_cannot_be_bound_fails_only_calls_to_it(
     app.add(ping)
     tried = []
 
-    def fail(_health: object) -> Unit:
+    def fail(_health: object) -> Routes:
         tried.append(1)
         raise TypeError("no such thing")
 
-    monkeypatch.setattr("dynserve.builtin.health.Health._unit", fail)
+    monkeypatch.setattr("dynserve.builtin.health.Health._bound", fail)
     with serve(app) as client:
         call: Any = client.channel.unary_unary("/grpc.health.v1.Health/Check")
         for _ in range(3):
@@ -855,11 +856,11 @@ def test_a_late_service_is_bound_once_whoever_asks() -> None:
     all_there = threading.Barrier(threads)
     made = []
 
-    def make() -> Unit:
+    def make() -> Routes:
         made.append(1)
         service = Service("guide.Other")
         service.add(ping)
-        return Unit(Schema.load(GUIDE, cache=False), [service])
+        return bind([Unit(Schema.load(GUIDE, cache=False), [service])])
 
     late = LateService("guide.Other", make)
 

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dynserve.binding import Routes
+from dynserve.routes import Routes
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import parse_file
 from dynserve.schema.symbols import symbols_of

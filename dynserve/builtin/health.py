@@ -16,9 +16,10 @@ from typing import Any
 
 import grpc
 
-from dynserve.binding import LateService, Unit
+from dynserve.binding import Unit, bind
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
+from dynserve.routes import LateService, Routes
 from dynserve.schema import Schema
 from dynserve.service import Service
 from dynserve.status import StatusError
@@ -45,15 +46,15 @@ class Health:
 
     def service(self) -> LateService:
         """The service, to be bound."""
-        return LateService(_SERVICE, self._unit)
+        return LateService(_SERVICE, self._bound)
 
-    def _unit(self) -> Unit:
+    def _bound(self) -> Routes:
         from grpc_health.v1 import health_pb2  # enters protobuf's process-wide pool
 
         schema = Schema.load(health_pb2)
         service = Service(_SERVICE)
         service.add_servicer(self.servicer(schema))  # List, too, where the contract has it
-        return Unit(schema, [service])
+        return bind([Unit(schema, [service])])
 
     def servicer(self, schema: Schema) -> object:
         """What serves the methods, with the messages of ``schema``."""

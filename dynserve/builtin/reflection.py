@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dynserve.binding import LateService, Routes, Unit
+from dynserve.binding import Unit, bind
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
+from dynserve.routes import LateService, Routes
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import join, parse_file
 from dynserve.service import Service
@@ -37,12 +38,12 @@ def reflection_services(routes: Callable[[], Routes], drain: Drain) -> list[Late
         package = f"grpc.reflection.{version}"
         name = f"{package}.ServerReflection"
 
-        def unit() -> Unit:
+        def bound() -> Routes:
             schema, service = load(), Service(name)
             service.add(_Reflection(schema, package, catalogs, drain).info, "ServerReflectionInfo")
-            return Unit(schema, [service])
+            return bind([Unit(schema, [service])])
 
-        return LateService(name, unit)
+        return LateService(name, bound)
 
     return [service("v1", _v1), service("v1alpha", _v1alpha)]
 

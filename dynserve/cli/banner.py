@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import click
 
-from dynserve.binding import BoundService, LateService, Routes
 from dynserve.method import Kind
+from dynserve.routes import BoundService, LateService, Routes
 
 from .example import example_of
 

@@ -39,8 +39,8 @@ def pack(value: Any) -> bytes:
 def unpack(data: memoryview) -> Any:
     """What :meth:`Cache.load` gave of :func:`pack`.
 
-    Of nothing else: damage would end the process. An entry has a checksum, and whoever could write
-    one could as well write the .pyc files, which are read in the same way.
+    Of nothing else: damage would end the process. An entry has a checksum, and is used only where
+    nobody but this user, or root, can have written it.
     """
     return marshal.loads(data)  # noqa: S302 - as said
 
@@ -70,11 +70,23 @@ def _base_folder() -> str:
 
 
 class Cache:
-    """A folder of compiled sets; it is made when the first entry is stored."""
+    """Entries of one sort in a folder, which is made when the first is stored.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    Args:
+        folder: may hold entries of other sorts, too.
+        suffix: of the files of this sort.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], suffix: str = ".binpb") -> None:
         self.folder = os.fspath(folder)
+        self._suffix = suffix
         self._told: set[str] = set()
+
+    def beside(self, suffix: str) -> Cache:
+        """For another sort of entries in the same folder."""
+        other = Cache(self.folder, suffix)
+        other._told = self._told
+        return other
 
     @staticmethod
     def key(parts: Iterable[bytes]) -> str:
@@ -86,13 +98,13 @@ class Cache:
         return str(digest.hexdigest())
 
     def load(self, key: str) -> memoryview | None:
-        """The set stored under ``key``, mapped into memory if it is large, or None."""
+        """What is stored under ``key``, mapped into memory if it is large, or None."""
         path = self._path(key)
         try:
             with open(path, "rb", opener=_open) as file:
                 status = os.fstat(file.fileno())
                 if not _is_own(status):
-                    _log.warning("cache entry %s is not used: others may have written it", path)
+                    self._tell("cache entry %s is not used: others may have written it", path)
                     return None
                 whole = memoryview(
                     file.read() if 0 < status.st_size <= _SMALL else _mapped(file.fileno())
@@ -100,14 +112,14 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # mmap: ValueError for an empty file
-            self._tell_once("cache entry %s cannot be read: %s", path, error)
+            self._tell("cache entry %s cannot be read: %s", path, error)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # the entries used last are the ones kept
         data = whole[len(_MAGIC) + _CHECK :]
         header = _header(key, data)
         if whole[: len(header)] != header:
-            _log.warning("cache entry %s is damaged and will be replaced", path)
+            self._tell("cache entry %s is damaged and will be replaced", path)
             return None
         with contextlib.suppress(AttributeError, ValueError, OSError):
             # The checksum had all of it read; most of it may never be asked for again.
@@ -132,16 +144,16 @@ class Cache:
                 raise
             self._prune()
         except OSError as error:
-            self._tell_once("cache folder %s cannot be written: %s", self.folder, error)
+            self._tell("cache folder %s cannot be written: %s", self.folder, error)
 
-    def _tell_once(self, what: str, path: str, error: Exception) -> None:
-        """Most likely it is the same with the next entry."""
+    def _tell(self, what: str, *about: object) -> None:
+        """Log it, once: most likely it is the same with the next entry."""
         if what not in self._told:
             self._told.add(what)
-            _log.warning(what, path, error)
+            _log.warning(what, *about)
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.folder, f"{key}.binpb")
+        return os.path.join(self.folder, key + self._suffix)
 
     def _prune(self) -> None:
         """Remove the entries used longest ago until few enough are left, and what was cut off."""
@@ -150,7 +162,7 @@ class Cache:
             for entry in found:
                 with contextlib.suppress(FileNotFoundError):  # another process prunes too
                     status = entry.stat(follow_symlinks=False)
-                    if entry.name.endswith(".binpb"):
+                    if entry.name.endswith(self._suffix):
                         entries.append((status.st_mtime, status.st_size, entry.path))
                     elif entry.name.startswith(_NEW) and status.st_mtime < time.time() - _MAX_AGE:
                         os.unlink(entry.path)
@@ -183,7 +195,8 @@ def _mapped(descriptor: int) -> Any:  # a buffer
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would block for ever
+    # A pipe would block for ever, and where a link leads may be somebody else's choice.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _is_own(status: os.stat_result) -> bool:
@@ -191,4 +204,5 @@ def _is_own(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):  # not a POSIX system: the folder is in the user's own
         return True
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return not writable and status.st_uid in (os.geteuid(), 0)
+    # A second link may be somebody else's, who chose a file of this user to be the entry.
+    return not writable and status.st_nlink == 1 and status.st_uid in (os.geteuid(), 0)

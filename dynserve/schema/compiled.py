@@ -1,7 +1,7 @@
 """.proto files → an index of what they compile to, from the cache wherever that can be.
 
-The cache has two sorts of entries. One holds a compiled set and the index of it, by the content of
-all that went into it. The other says, by the paths that were asked for, which of those it was, and
+The cache has two sorts of entries. A compiled set with the index of it goes by the content of all
+that it was made of. A note goes by the paths that were asked for, and says which set that was and
 what on disk made it so: where that is unchanged no source is even read.
 """
 
@@ -22,7 +22,7 @@ from .toolchain import Limits, key_of, toolchain
 
 __all__ = ["add_compiled"]
 
-_LAYOUT = b"asked 1"
+_NOTE = ".note"
 _PARTS, _LENGTH = 3, 8  # of an entry; the bytes that each part's length takes, in front of all
 
 
@@ -45,24 +45,26 @@ def add_compiled(
     folder = default_folder() if use_cache else None
     if folder is None:
         tree = imports.resolve(protos, include, Evidence())
-        entry, warnings = _compile(label, tree, limits)
-        wanted: Sequence[str] = tree.wanted
-    else:
-        wanted, entry, warnings = _cached(Cache(folder), label, protos, include, limits)
+        data, warnings = _compile(tree, limits)
+        index.add_set(label, data)
+        return tree.wanted, warnings
+    wanted, entry, warnings = _cached(folder, label, protos, include, limits)
     _add(index, label, entry)
     return wanted, warnings
 
 
 def _cached(
-    cache: Cache,
+    folder: str,
     label: str,
     protos: Sequence[ProtoSource],
     include: Sequence[str],
     limits: Limits,
 ) -> tuple[Sequence[str], memoryview, list[Diagnostic]]:
     """The names, the entry of the set, and the compiler's warnings if it ran."""
+    cache = Cache(folder)
+    notes = cache.beside(_NOTE)
     asked = Cache.key(_asked(protos, include))
-    noted = cache.load(asked)
+    noted = notes.load(asked)
     if noted is not None:
         wanted, key, facts = unpack(noted)
         entry = cache.load(key) if Evidence.holds(facts) else None
@@ -74,36 +76,54 @@ def _cached(
     warnings: list[Diagnostic] = []
     entry = cache.load(key)
     if entry is None:
-        entry, warnings = _compile(label, tree, limits)
+        data, warnings = _compile(tree, limits)
+        entry = _entry(label, data)
         cache.store(key, entry)
         entry = cache.load(key) or entry  # mapped, it takes no memory
     facts = evidence.facts()
     if facts is not None and facts[0]:
-        cache.store(asked, pack((tree.wanted, key, facts)))
+        notes.store(asked, pack((tree.wanted, key, facts)))
     return tree.wanted, entry, warnings
 
 
 def _asked(protos: Sequence[ProtoSource], include: Sequence[str]) -> list[bytes]:
     """All that decides the outcome beside what is on disk."""
-    words = [*toolchain(), os.getcwd(), *imports.builtin_roots(), "", *include, ""]
+    words = [*toolchain(), *_resolver(), _here(), *imports.builtin_roots(), "", *include, ""]
     for proto in protos:
         words += [proto.path or "", proto.root or "", proto.label]
     parts = [word.encode(errors="surrogatepass") for word in words]
-    return [_LAYOUT, *parts, *(proto.text or b"" for proto in protos)]
+    return [*parts, *(proto.text or b"" for proto in protos)]
 
 
-def _compile(
-    label: str, tree: imports.SourceTree, limits: Limits
-) -> tuple[memoryview, list[Diagnostic]]:
-    """The entry for the cache, and the compiler's warnings."""
+def _resolver() -> tuple[str, ...]:
+    """Which version of what resolves it is: another may look elsewhere, or forbid what it finds."""
+    try:
+        found = [os.stat(module) for module in (__file__, imports.__file__)]
+    except OSError:  # not from files
+        return ()
+    return tuple(f"{status.st_ctime_ns} {status.st_size}" for status in found)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed, and whatever is looked for there is not found
+        return ""
+
+
+def _compile(tree: imports.SourceTree, limits: Limits) -> tuple[bytes, list[Diagnostic]]:
     from .compiler import compile_tree  # what it needs, a start from the cache does not
 
-    data, warnings = compile_tree(tree, limits)
+    return compile_tree(tree, limits)
+
+
+def _entry(label: str, data: bytes) -> memoryview:
+    """A compiled set and its index."""
     index = Index()
     index.add_set(label, data)
     parts = (*index.snapshot(data), data)
     lengths = (len(part).to_bytes(_LENGTH, "big") for part in parts)
-    return memoryview(b"".join((*lengths, *parts))), warnings
+    return memoryview(b"".join((*lengths, *parts)))
 
 
 def _add(index: Index, label: str, entry: memoryview) -> None:

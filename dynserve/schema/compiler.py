@@ -91,8 +91,8 @@ def _run_child(stage: Path, output: Path, errors: Path, tree: SourceTree, limits
         "files": tree.wanted,
         "output": f"../{output.name}",
         "flags": FLAGS,
-        "memory": limits.memory,
-        "seconds": limits.seconds,
+        "memory": float(limits.memory),  # of whatever type it was given
+        "seconds": float(limits.seconds),
         "written": _MAX_WRITTEN,
         "enough": _MAX_STDERR // 4,
     }

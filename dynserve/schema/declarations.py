@@ -34,12 +34,12 @@ class Declarations:
             raise DescriptorError(file, f"damaged source locations: {error}") from error
         self.comments: Mapping[str, str] = MappingProxyType(comments_of(parsed))
         self._schema = schema
-        self._given: dict[str, Message] = {}  # the options as they stand in the file
+        self._given: dict[str, tuple[str, bytes]] = {}  # the options as they stand in the file
         scope = f"{parsed.package}." if parsed.package else ""
         for service in parsed.service:
-            self._given[scope + service.name] = service.options
+            self._given[scope + service.name] = _serialised(service.options)
             for method in service.method:
-                self._given[f"{scope}{service.name}.{method.name}"] = method.options
+                self._given[f"{scope}{service.name}.{method.name}"] = _serialised(method.options)
 
     def doc(self, element: str) -> str:
         """The comment in front of an element, empty where there is none."""
@@ -47,17 +47,22 @@ class Declarations:
 
     def options(self, element: str) -> Options:
         """The options that are set on a service or a method."""
-        given = self._given[element]
-        kind, data = given.DESCRIPTOR, given.SerializeToString()
+        name, data = self._given[element]
+        schema = self._schema  # which the options hold, and not all declarations of the file
 
         def parse() -> Message:
             # As it stands in the file every custom option is an unknown field; the schema's own
             # class of the options, if it has one, knows its extensions.
-            known = self._schema.has_message(kind.full_name)
-            own = self._schema.message(kind.full_name) if known else message_class(kind.name)
+            known = schema.has_message(name)
+            own = schema.message(name) if known else message_class(name.rpartition(".")[2])
             try:
                 return cast("Message", own.FromString(data))
             except DecodeError as error:
                 raise DescriptorError(element, f"damaged options: {error}") from error
 
         return Options(element, parse)
+
+
+def _serialised(options: Message) -> tuple[str, bytes]:
+    """The name of their type, and what they are."""
+    return options.DESCRIPTOR.full_name, options.SerializeToString()

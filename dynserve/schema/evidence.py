@@ -1,8 +1,9 @@
 """What a resolution of imports saw on disk: where nothing of it changed, it would end the same.
 
-So the next start compares the times and sizes of files rather than read and search them all. A file
-that was changed so lately that a later change could leave it with the same time is no evidence
-(https://git-scm.com/docs/racy-git has the reasoning).
+So the next start compares the times and sizes of files rather than read and search them all. What
+says too little is no evidence: a file that was changed so lately that a later change could leave it
+with the same time (https://git-scm.com/docs/racy-git has the reasoning), and one whose time of
+change is none of a clock, as in images that are built to be the same every time.
 """
 
 from __future__ import annotations
@@ -15,66 +16,74 @@ from typing import TypeAlias
 __all__ = ["Evidence", "Facts"]
 
 _RECENT = 2_000_000_000  # ns; no file system in use has coarser times
+_SECOND = 1_000_000_000  # ns
+_POSIX = os.name == "posix"  # elsewhere ctime is when a file was made
 
 _Seen: TypeAlias = "tuple[int, ...]"
-# Files with what they were; paths with whether there is one; folders with whether all can write.
-Facts: TypeAlias = "tuple[dict[str, _Seen], dict[str, bool], dict[str, bool]]"
+# What there is by its path, with what it was; questions and paths with the answers.
+Facts: TypeAlias = "tuple[dict[str, _Seen], dict[tuple[str, str], bool]]"
 
 
 class Evidence:
-    """Looks at the disk, and remembers what it saw."""
+    """Looks at the disk, and remembers what it saw first."""
 
     def __init__(self) -> None:
         self._started = time.time_ns()
-        self._files: dict[str, None] = {}
-        self._exists: dict[str, bool] = {}
-        self._is_shared: dict[str, bool] = {}
+        self._files: dict[str, _Seen] = {}
+        self._answers: dict[tuple[str, str], bool] = {}
+        self._is_sure = True
 
     def uses(self, path: str) -> None:
-        """The content of the file matters."""
-        self._files[path] = None
+        """The content of the file matters; to be said before it is read."""
+        self.is_file(path)
 
     def is_file(self, path: str) -> bool:
-        """Whether there is a regular file of that path; it matters then."""
-        if os.path.isfile(path):
-            self._files[path] = None
-            return True
-        self._exists[path] = os.path.exists(path)
-        return False
+        """Whether there is a regular file of that path."""
+        try:
+            seen = _seen(path)
+        except (OSError, ValueError):  # ValueError: no file can have that name
+            self._note("exists", path, False)
+            return False
+        self._is_sure &= self._files.setdefault(path, seen) == seen
+        return stat.S_ISREG(seen[-1])
 
     def exists(self, path: str) -> bool:
         """Whether there is anything of that path."""
-        self._exists[path] = os.path.exists(path)
-        return self._exists[path]
+        return self._note("exists", path, os.path.exists(path))
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder of that path; what is in it is another question."""
+        return self._note("is_folder", path, os.path.isdir(path))
 
     def is_shared(self, folder: str) -> bool:
         """Whether every user can put files into the folder."""
-        self._is_shared[folder] = _is_shared(folder)
-        return self._is_shared[folder]
+        return self._note("is_shared", folder, _is_shared(folder))
 
     def facts(self) -> Facts | None:
-        """All that was seen, None where it could change unnoticed."""
-        try:
-            files = {path: _seen(path) for path in self._files}
-        except OSError:
+        """All that was seen; None where it says too little, or changed meanwhile."""
+        if not self._is_sure or not all(map(self._says_enough, self._files.values())):
             return None
-        latest = self._started - _RECENT
-        if any(modified >= latest or changed >= latest for modified, changed, *_ in files.values()):
-            return None
-        return files, self._exists, self._is_shared
+        return self._files, self._answers
 
     @staticmethod
     def holds(facts: Facts) -> bool:
         """Whether all is still as it was seen."""
-        files, exists, is_shared = facts
+        files, answers = facts
         try:
-            return (
-                all(_seen(path) == seen for path, seen in files.items())
-                and all(os.path.exists(path) is seen for path, seen in exists.items())
-                and all(_is_shared(folder) is seen for folder, seen in is_shared.items())
+            return all(_seen(path) == seen for path, seen in files.items()) and all(
+                _QUESTIONS[question](path) is answer for (question, path), answer in answers.items()
             )
         except OSError:
             return False
+
+    def _note(self, question: str, path: str, answer: bool) -> bool:
+        self._is_sure &= self._answers.setdefault((question, path), answer) is answer
+        return answer
+
+    def _says_enough(self, seen: _Seen) -> bool:
+        modified, changed, *_ = seen
+        last = changed if _POSIX else modified
+        return last < self._started - _RECENT and last % _SECOND != 0
 
 
 def _seen(path: str) -> _Seen:
@@ -84,3 +93,6 @@ def _seen(path: str) -> _Seen:
 
 def _is_shared(folder: str) -> bool:
     return bool(os.stat(folder).st_mode & stat.S_ISVTX)
+
+
+_QUESTIONS = {"exists": os.path.exists, "is_folder": os.path.isdir, "is_shared": _is_shared}

@@ -112,7 +112,7 @@ class _Resolver:
     def run(self) -> SourceTree:
         contents = {proto: self._text(proto) for proto in self.protos}
         for root in self.include:
-            if not (self.evidence.exists(root) and os.path.isdir(root)):
+            if not self.evidence.is_folder(root):
                 raise SourceError(root, "an include root must be a folder")
         self._follow(contents)
         wanted = tuple(self._name(proto, text) for proto, text in contents.items())

@@ -134,8 +134,8 @@ def test_a_folder_that_cannot_be_used(
     assert Schema.load(P3 + "message M {}").message("M").DESCRIPTOR.full_name == "M"
     key = caplog.messages[0].split("/")[-1].split(".")[0]
     assert caplog.messages == [
-        f"cache entry {folder}/{key}.binpb cannot be read: [Errno 20] Not a directory:"
-        f" '{folder}/{key}.binpb'",
+        f"cache entry {folder}/{key}.note cannot be read: [Errno 20] Not a directory:"
+        f" '{folder}/{key}.note'",
         f"cache folder {folder} cannot be written: [Errno 20] Not a directory: '{folder}'",
     ]
 
@@ -370,3 +370,24 @@ def test_a_user_without_a_home(
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
     assert Schema.load(P3 + "message M {}").message("M").DESCRIPTOR.full_name == "M"
     assert caplog.messages == ["nothing is cached: Could not determine home directory."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("hard", [False, True])
+def test_an_entry_that_is_a_link(
+    folder: Path, tmp_path: Path, hard: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else may have made it, to a file of this user that says what they want."""
+    cache = Cache(folder)
+    cache.store("k", b"data")
+    path, other = folder / "k.binpb", tmp_path / "uploaded"
+    path.rename(other)
+    if hard:
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other)
+    assert cache.load("k") is None
+    assert len(caplog.messages) == 1
+    cache.store("k", b"data")
+    assert bytes(cache.load("k") or b"") == b"data"
+    assert other.exists()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynserve import DescriptorError, Schema, SourceError
-from dynserve.schema import evidence, imports
+from dynserve import CompileError, DescriptorError, Schema, SourceError
+from dynserve.schema import cache, compiled, evidence, imports
 from dynserve.schema.index import Index
 
 from .conftest import Tree
@@ -213,19 +214,121 @@ def test_a_set_beside_a_stored_one_may_conflict(tree: Tree, no_source: Callable[
     )
 
 
-def test_a_file_that_vanishes_while_it_is_noted(tree: Tree) -> None:
-    """There is nothing to note then."""
+def test_a_tree_that_is_swapped_while_it_is_compiled(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is noted is what was read, not what is there when it is noted."""
+    root = tree({"v1/x.proto": P3 + "message One {}", "v2/x.proto": P3 + "message Two {}"})
+    current = root / "current"
+    current.symlink_to("v1")
+    run = subprocess.run
+
+    def swap(*args: Any, **options: Any) -> Any:
+        current.unlink()
+        current.symlink_to("v2")
+        return run(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", swap)
+        assert Schema.load("current/x.proto").has_message("One")
+    for _ in range(2):
+        assert Schema.load("current/x.proto").has_message("Two")
+
+
+def test_something_else_that_becomes_a_file_is_seen(tree: Tree) -> None:
+    """A folder of an import's name is passed over; a file in its place is the import."""
+    root = tree(FILES)
+    (root / "sub/b.proto").mkdir()
+    before = essence(Schema.load("sub/a.proto"))
+    (root / "sub/b.proto").rmdir()
+    (root / "sub/b.proto").write_text(NEARER)
+    after = essence(Schema.load("sub/a.proto"))
+    assert after != before
+    assert after == essence(Schema.load("sub/a.proto", cache=False))
+
+
+def test_a_root_that_is_no_folder_any_more_is_seen(tree: Tree) -> None:
+    """Although nothing was taken from it."""
+    root = tree({**FILES, "inc/unused.proto": P3})
+    Schema.load("b.proto", include=["inc", "."])
+    shutil.rmtree(root / "inc")
+    (root / "inc").write_text("")
+    with pytest.raises(SourceError, match="an include root must be a folder"):
+        Schema.load("b.proto", include=["inc", "."])
+
+
+def test_other_rules_of_where_to_look_look_again(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note of another version of the resolver, which may be stricter, does not count."""
+    tree(FILES)
+    Schema.load("sub/a.proto")
+    monkeypatch.setattr(imports._Resolver, "_inferred", lambda self, folder: ())
+    assert Schema.load("sub/a.proto").has_message("b.B")  # the file of the resolver is the same
+    monkeypatch.setattr(compiled, "_resolver", lambda: ("another",))
+    with pytest.raises(CompileError):
+        Schema.load("sub/a.proto")
+
+
+def test_where_there_is_no_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not need one loads."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert Schema.load(P3 + "message M {}").has_message("M")
+
+
+def test_notes_do_not_push_sets_out(
+    tree: Tree, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a note for each folder that a tree is loaded from; notes have their own limit."""
+    monkeypatch.setattr(cache, "_MAX_ENTRIES", 3)
+    root = tree({**FILES, **{f"d{number}/x": "" for number in range(6)}})
+    for number in range(6):
+        monkeypatch.chdir(root / f"d{number}")
+        Schema.load(root / "b.proto", include=[root])
+    suffixes = sorted(path.suffix for path in folder.iterdir())
+    assert suffixes == [".binpb", ".note", ".note", ".note"]
+
+
+def test_what_says_too_little_is_no_evidence(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this moment, or a whole second, as all times in an image that is made to be the same
+    every time; and what was not the same at the second look."""
+    path = str(tree(FILES) / "b.proto")
+    now = time.time_ns()
+
+    def facts(changed: int, twice: int | None = None) -> object:
+        answers = iter([(changed, changed, 1, 2, 3, 0o100644), (twice, twice, 1, 2, 3, 0o100644)])
+        monkeypatch.setattr(evidence, "_seen", lambda _: next(answers))
+        seen = evidence.Evidence()
+        assert seen.is_file(path)
+        if twice is not None:
+            seen.uses(path)
+        return seen.facts()
+
+    monkeypatch.setattr(evidence, "_RECENT", 2_000_000_000)
+    long_ago = now - 10_000_000_000
+    whole = long_ago // 1_000_000_000 * 1_000_000_000
+    assert facts(now) is None
+    assert facts(now - 1_000_000_000) is None
+    assert facts(whole) is None
+    assert facts(whole + 1) is not None
+    assert facts(whole + 1, whole + 1) is not None
+    assert facts(whole + 1, whole + 2) is None
+
+
+def test_answers_that_are_not_the_same_any_more(tree: Tree) -> None:
+    """Each of the questions is asked again."""
     root = tree(FILES)
     seen = evidence.Evidence()
-    assert seen.is_file(str(root / "b.proto"))
-    (root / "b.proto").unlink()
-    assert seen.facts() is None
-    seen = evidence.Evidence()
-    assert seen.is_shared(str(root / "sub")) is False
+    assert not seen.is_shared(str(root / "sub"))
+    assert not seen.is_file(str(root / "nothing"))
+    assert not seen.is_file("\0")
     facts = seen.facts()
     assert facts is not None
     assert evidence.Evidence.holds(facts)
-    os.chmod(root / "sub", 0o1777)
+    (root / "sub").chmod(0o1777)
     assert not evidence.Evidence.holds(facts)
     shutil.rmtree(root / "sub")
     assert not evidence.Evidence.holds(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -335,7 +336,7 @@ def test_a_program_that_ignores_its_children(tree: Tree) -> None:
 
 def test_limits_may_be_fractions() -> None:
     """Half a second is a limit too."""
-    limits = Limits(seconds=20.5, memory=2e9)  # type: ignore[arg-type]
+    limits = Limits(seconds=Fraction("20.5"), memory=2e9)  # type: ignore[arg-type]
     assert Schema.load(P3, cache=False, limits=limits).declared_files == ("inline_1.proto",)
 
 

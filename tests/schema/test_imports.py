@@ -435,20 +435,23 @@ def test_a_large_tree_is_read_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) 
     tree(layout | {"lib.proto": P3, "d1/lib.proto": P3})
     reads: list[str] = []
     tried: list[str] = []
-    real, isfile = sources.read, os.path.isfile
+    real = sources.read
 
     def read(path: str) -> bytes:
         reads.append(path)
         return real(path)
 
-    def look(path: str) -> bool:
-        tried.append(path)
-        return isfile(path)
+    class Looking(Evidence):
+        def uses(self, path: str) -> None:
+            """It is read, which is counted there."""
+
+        def is_file(self, path: str) -> bool:
+            tried.append(path)
+            return super().is_file(path)
 
     monkeypatch.setattr(imports, "read", read)
-    monkeypatch.setattr(os.path, "isfile", look)
     protos = [ProtoSource(os.path.abspath(name)) for name in layout]
-    found = imports.resolve(protos, [], Evidence())
+    found = imports.resolve(protos, [], Looking())
     assert len(found.texts) == 31
     assert len(reads) == len(set(reads)) == 32
     assert len(tried) == 5  # two folders up to the working directory, one at once
