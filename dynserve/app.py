@@ -180,7 +180,7 @@ class App(Registry):
             )
 
         server = self.server(*listen, **options)
-        server.run_forever(grace, lambda: _say_addresses(server))
+        server.run_forever(grace, lambda: _say_addresses(server), lambda: say_waiting(grace))
 
     def is_empty(self) -> bool:
         """Whether there is nothing to serve, in this app and in those mounted."""
@@ -192,6 +192,12 @@ class App(Registry):
 
     def _has_handlers(self) -> bool:
         return bool(self.registrations or self._services or self.fallback_handler)
+
+
+def say_waiting(grace: float) -> None:
+    """Tell why the server does not end at once."""
+    sys.stderr.write(f"Waiting up to {grace:g} s for calls under way; stop again to cancel them\n")
+    sys.stderr.flush()
 
 
 def _say_addresses(server: Server) -> None:

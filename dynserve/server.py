@@ -28,6 +28,7 @@ __all__ = ["DEFAULT_ADDRESS", "Server"]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_GRACE = 10.0
+_A_WHILE = 0.5  # seconds of stopping, after which a person would wonder
 
 # A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would go
 # on taking every other connection.
@@ -201,7 +202,10 @@ class Server:
             thread.join()
 
     def run_forever(
-        self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
+        self,
+        grace: float = DEFAULT_GRACE,
+        ready: Callable[[], object] | None = None,
+        waiting: Callable[[], object] | None = None,
     ) -> None:
         """As :meth:`run`, on an event loop that is made for it.
 
@@ -211,16 +215,20 @@ class Server:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("an event loop runs here: await Server.run() instead")
         loop = new_event_loop(self._engine)
-        _run_main(self.run(grace, ready), loop)
+        _run_main(self.run(grace, ready, waiting), loop)
 
     async def run(
-        self, grace: float = DEFAULT_GRACE, ready: Callable[[], object] | None = None
+        self,
+        grace: float = DEFAULT_GRACE,
+        ready: Callable[[], object] | None = None,
+        waiting: Callable[[], object] | None = None,
     ) -> None:
         """Start, serve until SIGINT or SIGTERM, then stop gracefully.
 
         A second signal cancels the calls under way. A third one ends the process at once, with
         128 and the signal's number, even where a handler keeps the event loop from running.
-        ``ready`` is called once, when calls are served and a signal is a request to stop.
+        ``ready`` is called once, when calls are served and a signal is a request to stop;
+        ``waiting`` when stopping takes a while, for calls are under way.
 
         Raises:
             AddressError: as :meth:`start`.
@@ -237,6 +245,9 @@ class Server:
                 await self.stop(None)
                 raise
             stopping = asyncio.ensure_future(self.stop(grace))
+            await _first_of(asyncio.shield(stopping), again.wait(), asyncio.sleep(_A_WHILE))
+            if waiting is not None and not (stopping.done() or again.is_set()):
+                waiting()
             await _first_of(asyncio.shield(stopping), again.wait())
             if again.is_set():
                 await self.stop(None)

@@ -213,6 +213,41 @@ def test_run_ends_when_somebody_stops_the_server() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_stop_that_takes_a_while_is_told() -> None:
+    """Once, where calls are under way; not where there is none."""
+
+    async def main(busy: bool) -> int:
+        told, entered = asyncio.Event(), asyncio.Event()
+        times = []
+
+        async def unary(_request: Any) -> Any:
+            entered.set()
+            await told.wait()
+            return None
+
+        def waiting() -> None:
+            times.append(1)
+            told.set()
+
+        app = app_with(unary, Kind.UNARY_UNARY)
+        server = app.server("127.0.0.1:0")
+        calling: list[asyncio.Task[Any]] = []
+
+        async def stop() -> None:
+            if busy:
+                channel = grpc.aio.insecure_channel(server.addresses[0])
+                method: Any = channel.unary_unary(UNARY)
+                calling.append(asyncio.ensure_future(method(b"", timeout=WAIT)))
+                await entered.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        await server.run(WAIT, lambda: asyncio.ensure_future(stop()), waiting)
+        await asyncio.gather(*calling, return_exceptions=True)
+        return len(times)
+
+    assert [asyncio.run(main(busy)) for busy in (False, True)] == [0, 1]
+
+
 def test_run_forever_is_refused_where_a_loop_runs() -> None:
     """With what to do instead."""
 

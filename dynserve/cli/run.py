@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dynserve import plugins
-from dynserve.app import App, Defaults
+from dynserve.app import App, Defaults, say_waiting
 from dynserve.engines import ENGINES
 from dynserve.errors import CompileError, TargetError
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
@@ -94,7 +94,7 @@ def run(
     def ready() -> None:
         banner.show(server.routes, server.addresses, reflection=not no_reflection)
 
-    server.run_forever(grace, ready)
+    server.run_forever(grace, ready, lambda: say_waiting(grace))
 
 
 def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path, ...]) -> App:
