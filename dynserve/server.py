@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dynserve.engine.base import Engine
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
+
+_log = logging.getLogger("dynserve.server")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_GRACE = 10.0
@@ -265,15 +268,19 @@ class Server:
             self._health.serve(service.name for service in services if service.is_served)
 
 
-def _checked_engine(name: str | None) -> str:
-    name = name or os.environ.get("DYNSERVE_ENGINE") or "auto"
+def _checked_engine(given: str | None) -> str:
+    name = given or os.environ.get("DYNSERVE_ENGINE") or "auto"
     if name not in ENGINES:
-        raise ValueError(f"got engine={name!r}, expected one of {', '.join(map(repr, ENGINES))}")
+        where = "engine" if given else "DYNSERVE_ENGINE"
+        raise ValueError(f"got {where}={name!r}, expected one of {', '.join(map(repr, ENGINES))}")
     return name
 
 
 def _make_engine(name: str, handlers: Sequence[grpc.GenericRpcHandler], **options: Any) -> Engine:
-    return engine_maker(name)(handlers, **options)
+    maker = engine_maker(name)
+    loop = type(asyncio.get_running_loop())
+    _log.debug("%s serves, on %s.%s", maker.__name__, loop.__module__, loop.__name__)
+    return maker(handlers, **options)
 
 
 def _check_limits(**limits: int | None) -> None:

@@ -134,12 +134,29 @@ def test_a_failure_is_not_kept(monkeypatch: pytest.MonkeyPatch, broken: None) ->
     assert engine_maker("auto").__name__ == "QueueEngine"
 
 
-@pytest.mark.parametrize("where", ["argument", "environment"])
-def test_a_name_that_is_none(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error lists the names there are."""
-    if where == "environment":
-        monkeypatch.setenv("DYNSERVE_ENGINE", "fast")
-    with pytest.raises(
-        ValueError, match=r"^got engine='fast', expected one of 'auto', 'queue', 'aio'$"
-    ):
-        Server([], engine="fast" if where == "argument" else None)
+@pytest.mark.parametrize(
+    ("argument", "variable", "where"),
+    [("fast", "", "engine"), ("fast", "quick", "engine"), ("", "fast", "DYNSERVE_ENGINE")],
+)
+def test_a_name_that_is_none(
+    argument: str, variable: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says where it came from, and lists the names there are."""
+    monkeypatch.setenv("DYNSERVE_ENGINE", variable)
+    with pytest.raises(ValueError, match="^got ") as caught:
+        Server([], engine=argument or None)
+    assert str(caught.value) == f"got {where}='fast', expected one of 'auto', 'queue', 'aio'"
+
+
+@pytest.mark.parametrize(("name", "made"), [("queue", "QueueEngine"), ("aio", "AioEngine")])
+def test_the_log_tells_which_engine_serves(
+    name: str, made: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the level DEBUG, with the event loop."""
+    caplog.set_level(logging.DEBUG, "dynserve.server")
+    loop = made_loop(name)
+    app = app_with(lambda request: request, Kind.UNARY_UNARY)
+    with app.server("127.0.0.1:0", engine=name).in_thread():
+        pass
+    said = [record.getMessage() for record in caplog.records if record.name == "dynserve.server"]
+    assert said == [f"{made} serves, on {loop}"]

@@ -23,6 +23,7 @@ from typing import Any
 __all__ = ["Cache", "default_folder", "pack", "unpack"]
 
 _log = logging.getLogger(__name__)
+_told: set[tuple[str, str]] = set()  # what was said of which folder
 _MAGIC = b"dynserve set 2\n\0"  # 16 bytes; another layout gets another number
 _CHECK = 4
 _SMALL = 1 << 16  # bytes; an entry so small is not worth a mapping, and the module for it
@@ -80,13 +81,6 @@ class Cache:
     def __init__(self, folder: str | os.PathLike[str], suffix: str = ".binpb") -> None:
         self.folder = os.fspath(folder)
         self._suffix = suffix
-        self._told: set[str] = set()
-
-    def beside(self, suffix: str) -> Cache:
-        """For another sort of entries in the same folder."""
-        other = Cache(self.folder, suffix)
-        other._told = self._told
-        return other
 
     @staticmethod
     def key(parts: Iterable[bytes]) -> str:
@@ -104,7 +98,7 @@ class Cache:
             with open(path, "rb", opener=_open) as file:
                 status = os.fstat(file.fileno())
                 if not _is_own(status):
-                    self._tell("cache entry %s is not used: others may have written it", path)
+                    _log.warning("cache entry %s is not used: others may have written it", path)
                     return None
                 whole = memoryview(
                     file.read() if 0 < status.st_size <= _SMALL else _mapped(file.fileno())
@@ -119,7 +113,7 @@ class Cache:
         data = whole[len(_MAGIC) + _CHECK :]
         header = _header(key, data)
         if whole[: len(header)] != header:
-            self._tell("cache entry %s is damaged and will be replaced", path)
+            _log.warning("cache entry %s is damaged and will be replaced", path)
             return None
         with contextlib.suppress(AttributeError, ValueError, OSError):
             # The checksum had all of it read; most of it may never be asked for again.
@@ -147,9 +141,9 @@ class Cache:
             self._tell("cache folder %s cannot be written: %s", self.folder, error)
 
     def _tell(self, what: str, *about: object) -> None:
-        """Log it, once: most likely it is the same with the next entry."""
-        if what not in self._told:
-            self._told.add(what)
+        """Log it, once a folder: it is the same with the next entry, and the next cache."""
+        if (what, self.folder) not in _told:
+            _told.add((what, self.folder))
             _log.warning(what, *about)
 
     def _path(self, key: str) -> str:

@@ -61,8 +61,7 @@ def _cached(
     limits: Limits,
 ) -> tuple[Sequence[str], memoryview, list[Diagnostic]]:
     """The names, the entry of the set, and the compiler's warnings if it ran."""
-    cache = Cache(folder)
-    notes = cache.beside(_NOTE)
+    cache, notes = Cache(folder), Cache(folder, _NOTE)
     asked = Cache.key(_asked(protos, include))
     noted = notes.load(asked)
     if noted is not None:

@@ -216,7 +216,7 @@ def test_a_signal_stops_gracefully(number: int) -> None:
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    """What is waited for is said; whoever signals again has no patience for it, and exits with 0."""
+    """What is waited for is said; whoever signals again has no patience for it. The code is 0."""
     write("plugin.py", SLOW, WAIT="60")
     words = ("plugin.py", "--listen", "unix:s", "--grace", "60", "--no-reflection")
     with running(*words, said_last="  Reflection is off") as child, called("unix:s") as got:
