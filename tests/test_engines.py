@@ -143,7 +143,7 @@ def test_a_name_that_is_none(
 ) -> None:
     """The error says where it came from, and lists the names there are."""
     monkeypatch.setenv("DYNSERVE_ENGINE", variable)
-    with pytest.raises(ValueError, match="^got ") as caught:
+    with pytest.raises(ValueError, match=r"^got ") as caught:
         Server([], engine=argument or None)
     assert str(caught.value) == f"got {where}='fast', expected one of 'auto', 'queue', 'aio'"
 
