@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dynserve.errors import Diagnostic
 
-from . import imports
 from .cache import Cache, default_folder, pack, unpack
 from .evidence import Evidence
 from .index import Index
 from .sources import ProtoSource
 from .toolchain import Limits, key_of, toolchain
+
+if TYPE_CHECKING:
+    from .imports import SourceTree
 
 __all__ = ["add_compiled"]
 
@@ -44,7 +48,7 @@ def add_compiled(
     """
     folder = default_folder() if use_cache else None
     if folder is None:
-        tree = imports.resolve(protos, include, Evidence())
+        tree = _resolve(protos, include, Evidence())
         data, warnings = _compile(tree, limits)
         index.add_set(label, data)
         return tree.wanted, warnings
@@ -70,7 +74,7 @@ def _cached(
         if entry is not None:
             return wanted, entry, []
     evidence = Evidence()
-    tree = imports.resolve(protos, include, evidence)
+    tree = _resolve(protos, include, evidence)
     key = Cache.key(key_of(tree))
     warnings: list[Diagnostic] = []
     entry = cache.load(key)
@@ -87,7 +91,7 @@ def _cached(
 
 def _asked(protos: Sequence[ProtoSource], include: Sequence[str]) -> list[bytes]:
     """All that decides the outcome beside what is on disk."""
-    words = [*toolchain(), *_resolver(), _here(), *imports.builtin_roots(), "", *include, ""]
+    words = [*toolchain(), *_resolver(), *sys.path, "", _here(), *include, ""]
     for proto in protos:
         words += [proto.path or "", proto.root or "", proto.label]
     parts = [word.encode(errors="surrogatepass") for word in words]
@@ -96,8 +100,9 @@ def _asked(protos: Sequence[ProtoSource], include: Sequence[str]) -> list[bytes]
 
 def _resolver() -> tuple[str, ...]:
     """Which version of what resolves it is: another may look elsewhere, or forbid what it finds."""
+    folder = os.path.dirname(__file__)
     try:
-        found = [os.stat(module) for module in (__file__, imports.__file__)]
+        found = [os.stat(os.path.join(folder, name)) for name in ("compiled.py", "imports.py")]
     except OSError:  # not from files
         return ()
     return tuple(f"{status.st_ctime_ns} {status.st_size}" for status in found)
@@ -110,7 +115,15 @@ def _here() -> str:
         return ""
 
 
-def _compile(tree: imports.SourceTree, limits: Limits) -> tuple[bytes, list[Diagnostic]]:
+def _resolve(
+    protos: Sequence[ProtoSource], include: Sequence[str], evidence: Evidence
+) -> SourceTree:
+    from .imports import resolve  # nor is there anything to resolve where nothing changed
+
+    return resolve(protos, include, evidence)
+
+
+def _compile(tree: SourceTree, limits: Limits) -> tuple[bytes, list[Diagnostic]]:
     from .compiler import compile_tree  # what it needs, a start from the cache does not
 
     return compile_tree(tree, limits)

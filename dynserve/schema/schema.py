@@ -19,7 +19,6 @@ from dynserve.errors import (
 )
 from dynserve.method import Kind, MethodInfo, ServiceInfo
 
-from . import imports
 from .compiled import add_compiled
 from .descriptors import parse_file
 from .index import Index
@@ -319,10 +318,15 @@ def _label(protos: Sequence[ProtoSource], sets: Sequence[DescriptorSet]) -> str:
 
 def _complete(index: Index, sets: Sequence[DescriptorSet], cache: bool, limits: Limits) -> None:
     """Add well-known and common files that the sets import but do not carry."""
-    installed = [imports.find_installed(name) for name in index.missing()]
+    missing = index.missing()
+    if not missing:
+        return
+    from .imports import builtin_roots, find_installed  # seldom needed
+
+    installed = [find_installed(name) for name in missing]
     found = [proto for proto in installed if proto is not None]
     if found:
-        add_compiled(index, "installed protos", found, imports.builtin_roots(), cache, limits)
+        add_compiled(index, "installed protos", found, builtin_roots(), cache, limits)
     for name, importers in index.missing().items():
         label = sets[0].label if len(sets) == 1 else "descriptor sets"
         raise DescriptorError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .imports import SourceTree
+if TYPE_CHECKING:
+    from .imports import SourceTree
 
 __all__ = ["Limits", "key_of", "toolchain"]
 

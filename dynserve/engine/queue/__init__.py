@@ -27,6 +27,8 @@ Between the two there are
 * flags that go from False to True once and are written by one side (``_is_cancelled``,
   ``_is_closed`` by the leader, ``_is_finished`` by who sends the status,
   ``Poller.is_cancelling`` by who ends the server, before it asks which calls there are);
+* which call the loop may lead with (``Poller._recent``): noted by the leader, dropped by the loop
+  when the server stops; one that the leader notes after that goes with the end of its call;
 * sleep: whoever finds nothing announces that it will sleep and then looks again (``Gate``, and the
   events of an async call), so no wake-up is missed; a wake-up may be an old one, so whoever wakes
   looks again too.
