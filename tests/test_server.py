@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from dynserve import AddressError, App, Kind, UnhandledMethodsError
-from dynserve.engines import engine_maker
+from dynserve.engines import engine_maker, new_event_loop
 from tests.echo import ECHO, PATHS, Item, app_with, schema
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -211,6 +211,37 @@ def test_run_ends_when_somebody_stops_the_server() -> None:
     before = signal.getsignal(signal.SIGTERM)
     asyncio.run(asyncio.wait_for(main(), WAIT))
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of threads are POSIX")
+@pytest.mark.parametrize("own", [True, False])
+def test_a_signal_that_does_not_interrupt_the_loop_wakes_it(own: bool) -> None:
+    """One that comes as the loop falls asleep, or on another thread, is noted and no more."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        asleep = threading.Event()
+
+        def signal_here() -> None:
+            asleep.wait(WAIT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        thread = threading.Thread(target=signal_here)
+        server = echo().server("127.0.0.1:0")
+
+        def ready() -> None:
+            thread.start()
+            loop.call_soon(loop.call_soon, asleep.set)  # in the turn before nothing is to be done
+
+        await server.run(WAIT, ready)
+        thread.join()
+
+    loop = new_event_loop("queue") if own else asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), WAIT))
+    finally:
+        loop.close()
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_stop_that_takes_a_while_is_told() -> None:

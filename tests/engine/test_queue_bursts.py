@@ -32,8 +32,8 @@ def bursts(seed: int) -> list[list[bytes]]:
     heavy = chosen.random() < 0.1  # or the test would take long
     sizes = SIZES if heavy else SIZES[:7]
     return [
-        [bytes(chosen.choice(sizes)) for _ in range(chosen.choice((1, 1, 2, 3, 5, 20, 90)))]
-        for _ in range(chosen.randint(1, 3))
+        [bytes(chosen.choice(sizes)) for _ in range(chosen.choice((1, 1, 1, 2, 2, 3, 5, 70)))]
+        for _ in range(chosen.randint(1, 2))
     ]
 
 
