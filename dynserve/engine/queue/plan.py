@@ -30,12 +30,13 @@ class Plan:
     ``is_quick`` is about a sync handler of one request and one response: it runs on the leader, for
     its runs are so short that a switch of threads would cost more. It is found out without a lock;
     a race makes it a little less precise. On a worker a run may seem long because others had the
-    interpreter, so a few long ones do not count for much there, and the name is given on trial. On
-    the leader, who would be held up, they do; and a method that loses the name has to show that
-    much more to get another trial.
+    interpreter, so it is good runs that count there, and the name is given on trial. On the leader,
+    who is held up, the mean counts; a single long run may be the system's doing. A method that
+    loses the name has to show more to get another trial.
     """
 
     __slots__ = (
+        "_mean",
         "_score",
         "_wanted",
         "behaviour",
@@ -49,8 +50,8 @@ class Plan:
     )
 
     _QUICK, _SLOW = 200e-6, 1e-3  # seconds: up to where a run is good, from where it is bad
-    _TRIAL, _MOST_WANTED = 64, 4096  # good runs for the first trial, and for any other at most
-    _FULL, _LEAST = 64, 32  # the score on the leader: the highest, and what the name needs
+    _TRIAL, _MOST_WANTED = 64, 512  # good runs for the first trial, and for any other at most
+    _LONGEST, _SHARE = 2e-3, 1 / 64  # seconds that a run counts for at most, and its share
 
     def __init__(self, handler: Any) -> None:
         self.streams_in: bool = handler.request_streaming
@@ -66,12 +67,13 @@ class Plan:
         self.serialize: Callable[[Any], bytes] | None = handler.response_serializer
         self.is_async = _is_async(self.behaviour)
         self.is_quick = False
-        self._score = 0
+        self._score = 0  # of good runs on workers
         self._wanted = self._TRIAL
+        self._mean = 0.0  # seconds of late, on the leader
 
     def forget(self) -> None:
-        """A run on the leader takes too long, or several have."""
-        self._score, self.is_quick = 0, False
+        """A run on the leader takes too long, or they do on the whole."""
+        self._score, self._mean, self.is_quick = 0, 0.0, False
         self._wanted = min(self._wanted * 2, self._MOST_WANTED)
 
     def learn(self, seconds: float, on_leader: bool) -> None:
@@ -79,16 +81,12 @@ class Plan:
         if on_leader != self.is_quick:  # late news
             return
         if on_leader:
-            if seconds < self._QUICK:
-                self._score = min(self._score + 1, self._FULL)
-            else:
-                self._score -= 4 if seconds < self._SLOW else 32
-                if self._score < self._LEAST:
-                    self.forget()
+            self._mean += (min(seconds, self._LONGEST) - self._mean) * self._SHARE
+            if self._mean > self._QUICK:
+                self.forget()
         elif seconds < self._QUICK:
             self._score += 1
-            if self._score >= self._wanted:
-                self._score, self.is_quick = self._FULL, True
+            self.is_quick = self._score >= self._wanted
         else:
             self._score = max(0, self._score - (1 if seconds < self._SLOW else 8))
 
