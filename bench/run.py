@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import aims
-import growth
 import loads
+import own
 import page
-import plain
 import schema
 import startup
 import throughput
@@ -36,7 +35,7 @@ LOADS: dict[str, tuple[Load, ...]] = {
     "waits": loads.WAITS,
     "open": loads.OPEN,
 }
-PARTS = (*LOADS, "plain", "growth", "start", "schema")
+PARTS = (*LOADS, *own.PARTS, "start", "schema")
 NEED_CLIENT = ("streams", "mixed", "open", "plain")
 NEED_H2LOAD = ("unary", "mixed", "waits", "plain", "growth")
 STARTS_PER_ROUND = 2  # a start takes a fraction of a second, and is noisier than a load
@@ -106,12 +105,10 @@ def sections(args: argparse.Namespace, run: Run, workspace: Workspace) -> Iterat
                         v: t for v, t in targets.items() if load in loads.UNARY or not v.only_say
                     }
                     yield throughput.compare(load, fit, rounds, seconds)
-    if "plain" in args.only:
-        chosen = variants.available(variants.PLAIN, args.words, run.skipped)
-        yield from plain.compare(chosen, rounds, seconds, workspace, client(args.only))
-    if "growth" in args.only:
-        chosen = variants.available(variants.GROWTH, args.words, run.skipped)
-        yield from growth.compare(chosen, rounds, seconds, workspace)
+    for name, part in own.PARTS.items():
+        if name in args.only:
+            chosen = variants.available(part.variants, args.words, run.skipped)
+            yield from own.compare(name, chosen, rounds, seconds, workspace, client([name]))
     if "start" in args.only:
         chosen = variants.available(variants.START, args.words, run.skipped)
         yield startup.compare(chosen, rounds * STARTS_PER_ROUND, workspace)

@@ -101,8 +101,9 @@ def _asked(protos: Sequence[ProtoSource], include: Sequence[str]) -> list[bytes]
 def _resolver() -> tuple[str, ...]:
     """Which version of what resolves it is: another may look elsewhere, or forbid what it finds."""
     folder = os.path.dirname(__file__)
+    names = ("compiled.py", "evidence.py", "imports.py")
     try:
-        found = [os.stat(os.path.join(folder, name)) for name in ("compiled.py", "imports.py")]
+        found = [os.stat(os.path.join(folder, name)) for name in names]
     except OSError:  # not from files
         return ()
     return tuple(f"{status.st_ctime_ns} {status.st_size}" for status in found)

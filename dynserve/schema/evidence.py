@@ -35,7 +35,8 @@ class Evidence:
 
     def uses(self, path: str) -> None:
         """The content of the file matters; to be said before it is read."""
-        self.is_file(path)
+        if path not in self._files:
+            self.is_file(path)
 
     def is_file(self, path: str) -> bool:
         """Whether there is a regular file of that path."""

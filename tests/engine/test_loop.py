@@ -18,6 +18,7 @@ import pytest
 from dynserve.engine.queue import QueueEngine, poller
 from dynserve.engine.queue.loop import QueueLoop
 from dynserve.engine.queue.plan import Plan
+from tests.engine.test_queue_ends import until
 
 WAIT = 20.0
 unary = grpc.unary_unary_rpc_method_handler
@@ -109,6 +110,26 @@ def test_the_loop_leads_where_calls_are_async(loop: QueueLoop) -> None:
         assert served.poller._patience == 2 * poller._PATIENCE
         await served.until_the_loop_leads()
         assert await served.call("Async", b"z") == b"z"
+
+    serve(loop, main)
+
+
+def test_a_sync_call_that_began_before_ends_the_lead_too(loop: QueueLoop) -> None:
+    """A thread is needed when its request comes, not when the call begins."""
+
+    async def main(served: Served) -> None:
+        may_send = threading.Event()
+
+        def request() -> Iterator[bytes]:
+            may_send.wait(WAIT)
+            yield b"late"
+
+        calling = served.channel.stream_stream("/a.B/Sync")(request(), timeout=WAIT)
+        await asyncio.to_thread(until, lambda: served.poller.open)  # begun, without a request
+        await served.until_the_loop_leads()
+        may_send.set()
+        assert await asyncio.to_thread(list, calling) == [b"late"]
+        assert not served.poller._loop_leads
 
     serve(loop, main)
 

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from dynserve.engine.queue import QueueEngine, core
-from dynserve.engine.queue.plan import Plan
+from dynserve.engine.queue.plan import Plan, plan_of
 from dynserve.engine.queue.probe import probe
 from dynserve.engine.queue.sync_call import Gate
 from dynserve.engine.threads import ThreadPool
@@ -132,7 +132,7 @@ def test_a_quick_handler_that_blocks_holds_up_nobody() -> None:
 
 
 def test_a_quick_handler_of_a_call_past_its_deadline_does_not_run() -> None:
-    """Nobody waits for the answer."""
+    """Nobody waits for the answer; nor does it teach how quick the handler is."""
     ran = []
 
     def one(request: bytes, context: Any) -> bytes:
@@ -156,8 +156,10 @@ def test_a_quick_handler_of_a_call_past_its_deadline_does_not_run() -> None:
         blocking.result(WAIT)
         assert channel.unary_unary("/a.B/One")(b"next", timeout=WAIT) == b"next"
 
-    serve(generic(One=unary(one), Block=unary(block)), client, threads=1)
+    handler: Any = unary(one)
+    serve(generic(One=handler, Block=unary(block)), client, threads=1)
     assert ran == [b"next"]
+    assert plan_of(handler)._score == 1
 
 
 # ---- what cannot be sent
@@ -324,7 +326,7 @@ def test_a_loop_that_is_closed_ends_the_server() -> None:
         method: Any = channel.unary_unary("/a.B/One")
         code, _ = status(lambda: method(b"", timeout=WAIT))
     assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    del engine
+    assert engine._poller._recent is None  # no call of the core's is kept
 
 
 LEAVING = """

@@ -304,7 +304,7 @@ def test_what_says_too_little_is_no_evidence(tree: Tree, monkeypatch: pytest.Mon
         seen = evidence.Evidence()
         assert seen.is_file(path)
         if twice is not None:
-            seen.uses(path)
+            seen.is_file(path)
         return seen.facts()
 
     monkeypatch.setattr(evidence, "_RECENT", 2_000_000_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import DecodeError
 
 from dynserve import DescriptorError, Schema
+from dynserve.schema.declarations import Declarations
 
 from .conftest import Tree
 
@@ -232,3 +234,14 @@ def test_options_of_two_schemas(tree: Tree) -> None:
     two = Schema.load(text.replace("TYPE", "int32").replace("VALUE", "7"))
     assert dict(one.method("p.S/Get").options) == {"p.note": "a"}
     assert dict(two.method("p.S/Get").options) == {"p.note": 7}
+
+
+def test_options_do_not_keep_what_else_a_file_declares() -> None:
+    """Those of many files are kept; of the comments and the rest, the last few files'."""
+    text = 'syntax = "proto3"; message M{0} {{}} service S{0} {{ option deprecated = true; }}'
+    schema = Schema.load(*(text.format(number) for number in range(20)), cache=False)
+    kept = [schema.service(f"S{number}") for number in range(20)]
+    assert all(service.options["deprecated"] for service in kept)
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, Declarations)]
+    assert sum(each._schema is schema for each in alive) == 8

@@ -6,6 +6,7 @@ events off the completion queue, or by the handler, which runs on a worker threa
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 from collections import deque
@@ -86,19 +87,23 @@ class Call(Context):
 
     # ---- what runs the handler: for a subclass to say
 
+    @abc.abstractmethod
     def launch(self, request: bytes | None) -> None:
         """Have the handler run; by the leader."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _wake_reader(self) -> None:
         """There are requests, or there is an end of them; by the leader."""
 
+    @abc.abstractmethod
     def _wake_writer(self) -> None:
         """There may be room for responses, or no use for them; by the leader."""
 
+    @abc.abstractmethod
     def _interrupt(self) -> None:
         """The call was cancelled; by the leader."""
 
+    @abc.abstractmethod
     def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
         """The call is over; by the leader."""
 

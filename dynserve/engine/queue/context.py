@@ -5,6 +5,7 @@ The names are those of ``grpc.ServicerContext`` and ``grpc.aio.ServicerContext``
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
@@ -31,7 +32,7 @@ class Aborted(Exception):
     """What ``abort`` leaves a handler with; the call has its status already."""
 
 
-class Context:
+class Context(abc.ABC):
     """A call of the core, as far as both worlds see it.
 
     Args:
@@ -54,9 +55,9 @@ class Context:
         self._call = event.call
         self._asked = event  # for the path, the metadata and the deadline
 
+    @abc.abstractmethod
     def watch(self) -> None:
         """Have the core tell the end of the call as it comes; any thread."""
-        raise NotImplementedError
 
     def _let_go(self) -> None:  # leader
         """The call is over: the core may free it."""

@@ -120,10 +120,11 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     def run(self, request: bytes | None, on_leader: bool = False) -> None:
         """Run the handler and answer the call."""
         plan = self.plan
-        begun = time.perf_counter()
+        begun = None
         try:
             if self._is_cancelled or self.time_remaining() == 0.0:
                 return
+            begun = time.perf_counter()
             argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
             response = plan.behaviour(argument, self)
             if plan.streams_out:
@@ -133,7 +134,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
         except BaseException as error:
             self._failed(error)
         finally:
-            if plan.is_unary:
+            if begun is not None and plan.is_unary:
                 plan.learn(time.perf_counter() - begun, on_leader)
             if not self._is_finished:  # the core ends it, or has
                 self.watch()
