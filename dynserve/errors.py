@@ -14,12 +14,14 @@ __all__ = [
     "BindError",
     "CompileError",
     "CompilerError",
+    "CredentialsError",
     "DescriptorError",
     "Diagnostic",
     "DynserveError",
     "EngineError",
     "MessageError",
     "PluginError",
+    "ReflectionError",
     "SourceError",
     "SymbolError",
     "TargetError",
@@ -81,7 +83,7 @@ class DynserveError(Exception):
 
 
 class TargetError(DynserveError):
-    """What was named to be loaded as a plugin is not there."""
+    """What was named is not there to be loaded as a plugin, or cannot be called."""
 
     exit_code = 2
 
@@ -117,6 +119,32 @@ class PluginError(DynserveError):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.problem}" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class CredentialsError(DynserveError):
+    """What a connection is to be secured with cannot be used; ``name`` is the argument."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.problem}"
+
+
+class ReflectionError(DynserveError):
+    """A server does not tell what it serves, or its answers make no sense."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(target, problem)
+        self.target = target
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.problem}"
 
 
 class SourceError(DynserveError):
@@ -206,17 +234,21 @@ class CompilerError(DynserveError):
 
 
 class SymbolError(DynserveError, LookupError):
-    """A schema has nothing of that name."""
+    """There is nothing of that name in ``place``, which is a schema, or a server."""
 
-    def __init__(self, kind: str, name: str, candidates: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: str, name: str, candidates: Iterable[str] = (), place: str = "in the schema"
+    ) -> None:
         self.kind = kind
         self.name = name
-        self.nearest = tuple(nearest(name, (other for other in candidates if other != name)))
-        super().__init__(kind, name, self.nearest)
+        self.place = place
+        # A list first: another thread may add to what is iterated.
+        self.nearest = tuple(nearest(name, [one for one in list(candidates) if one != name]))
+        super().__init__(kind, name, self.nearest, place)
 
     def __str__(self) -> str:
         near = " or ".join(map(repr, self.nearest))
-        return f"no {self.kind} {self.name!r} in the schema" + (
+        return f"no {self.kind} {self.name!r} {self.place}" + (
             f"; did you mean {near}?" if near else ""
         )
 

@@ -14,14 +14,14 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import EncodeError, Message
 
 from dynserve.method import MethodInfo
 
-__all__ = ["ErrorRules", "ExceptionHandler", "StatusError"]
+__all__ = ["ErrorRules", "ExceptionHandler", "ReceivedError", "StatusError"]
 
 _log = logging.getLogger("dynserve.handlers")
 
@@ -95,7 +95,7 @@ def checked_text(text: object) -> str:
 
 
 class StatusError(grpc.RpcError):
-    """The status that a call ends with.
+    """The status that a call ends with: raised by handlers, and by clients.
 
     Raised by a handler, it is sent as it is. It has the methods that gRPC's own errors have.
 
@@ -127,9 +127,9 @@ class StatusError(grpc.RpcError):
         self._code = code
         self._message = checked_text(message)
         self._trailing = checked_metadata(trailing_metadata)
-        self.status_details = tuple(details)
-        if self.status_details:
-            encoded = _encoded(code, self._message, self.status_details)
+        self._status_details: tuple[Message, ...] | None = tuple(details)
+        if self._status_details:
+            encoded = _encoded(code, self._message, self._status_details)
             self._trailing = (*self._trailing, (DETAILS_KEY, encoded))
 
     def code(self) -> grpc.StatusCode:
@@ -140,12 +140,68 @@ class StatusError(grpc.RpcError):
         """The text of the status, in gRPC's own word for it."""
         return self._message
 
+    @property
+    def status_details(self) -> tuple[Message, ...]:
+        """The messages with more about the error."""
+        return self._status_details or ()
+
+    def initial_metadata(self) -> Metadata:
+        """What the server sent before its first response; empty where a handler made the error."""
+        return ()
+
     def trailing_metadata(self) -> Metadata:  # type: ignore[override]  # the stub: named tuples
         """What is sent with the status, the encoded details included."""
         return self._trailing
 
     def __str__(self) -> str:
         return f"{self._code.name}: {self._message}"
+
+
+class ReceivedError(StatusError):
+    """The status that a server ended a call with, as a client raises it.
+
+    Where a handler lets it through, its code, text and details are sent on. Its other metadata is
+    not: it was meant for who called.
+
+    Args:
+        find_class: gives the message class of a full name; KeyError where it has none.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        initial_metadata: Metadata = (),
+        trailing_metadata: Metadata = (),
+        find_class: Callable[[str], type[Message]] | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self._initial = initial_metadata
+        self._trailing = trailing_metadata
+        self._status_details = None
+        self._find_class = find_class
+
+    @property
+    def status_details(self) -> tuple[Message, ...]:
+        """The details, as messages of the client's schema or of google.rpc.
+
+        One of a type that neither knows stays a ``google.protobuf.Any``; there are none where what
+        the server sent is damaged.
+        """
+        if self._status_details is None:
+            data = next((value for key, value in self._trailing if key == DETAILS_KEY), b"")
+            self._status_details = _decoded(data, self._find_class)
+        return self._status_details
+
+    def initial_metadata(self) -> Metadata:
+        """What the server sent before its first response."""
+        return self._initial
+
+    def to_be_sent(self) -> StatusError:
+        """The same as a handler's own error."""
+        error = StatusError(self._code, self._message)
+        error._trailing = tuple(pair for pair in self._trailing if pair[0] == DETAILS_KEY)
+        return error
 
 
 def _encoded(code: grpc.StatusCode, text: str, details: Iterable[object]) -> bytes:
@@ -161,6 +217,32 @@ def _encoded(code: grpc.StatusCode, text: str, details: Iterable[object]) -> byt
         except EncodeError as error:  # a required field is missing
             raise ValueError(f"a detail of a status cannot be sent: {error}") from error
     return bytes(status.SerializeToString())
+
+
+def _decoded(
+    data: str | bytes, find_class: Callable[[str], type[Message]] | None
+) -> tuple[Message, ...]:
+    """The details in a serialised ``google.rpc.Status``; none where it is damaged."""
+    from google.protobuf.message import DecodeError
+    from google.rpc import error_details_pb2
+    from google.rpc.status_pb2 import Status
+
+    def decoded(detail: Any) -> Message:
+        name = detail.type_url.rpartition("/")[2]
+        try:
+            message: Any = (find_class or {}.__getitem__)(name)
+        except KeyError:
+            package, _, last = name.rpartition(".")
+            message = getattr(error_details_pb2, last, None) if package == "google.rpc" else None
+        try:
+            return cast("Message", detail if message is None else message.FromString(detail.value))
+        except DecodeError:
+            return cast("Message", detail)
+
+    try:
+        return tuple(map(decoded, Status.FromString(cast("bytes", data)).details))
+    except (DecodeError, TypeError):
+        return ()
 
 
 class AbortError(StatusError):
@@ -204,7 +286,7 @@ class ErrorRules:
         ``handler`` is the handler's full name, for the log.
         """
         if isinstance(error, StatusError):
-            return error
+            return error.to_be_sent() if isinstance(error, ReceivedError) else error
         rule = next((self._rules[c] for c in type(error).__mro__ if c in self._rules), None)
         if rule is None or not isinstance(error, Exception):
             if type(error) is NotImplementedError and not error.args:

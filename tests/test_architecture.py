@@ -25,6 +25,7 @@ FLOORS = {
     "dynserve.middleware": 3,
     "dynserve.handlers": 3,
     "dynserve.routes": 3,
+    "dynserve.client": 3,
     "dynserve.binding": 4,
     "dynserve.builtin": 5,
     "dynserve.engine": 5,
@@ -35,6 +36,7 @@ FLOORS = {
     "dynserve.app": 7,
     "dynserve.plugins": 8,
     "dynserve.cli": 9,
+    "dynserve.aio": 9,
     "dynserve.__main__": 10,
     "dynserve": 10,
 }

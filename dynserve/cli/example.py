@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-__all__ = ["example_of"]
+__all__ = ["example_of", "template_of"]
 
 _MAX_FIELDS = 3
 _MAX_DEPTH = 2
+_MAX_TEMPLATE_DEPTH = 4
 
 _SCALARS: dict[int, Any] = {8: True, 9: "text", 12: "AA=="}  # bool, string, bytes; else a number
 
@@ -36,36 +38,64 @@ _WELL_KNOWN: dict[str, Any] = {
 
 def example_of(descriptor: Any) -> Any:
     """A message of that type in protobuf's JSON form: what it requires and its first few fields."""
-    return _message(descriptor, ())
+    return _Maker(_MAX_FIELDS, _MAX_DEPTH, has_maps=False).message(descriptor, ())
 
 
-def _message(descriptor: Any, outer: tuple[str, ...]) -> Any:
-    name: str = descriptor.full_name
-    if name.startswith("google.protobuf.") and name.rpartition(".")[2] in _WELL_KNOWN:
-        return _WELL_KNOWN[name.rpartition(".")[2]]
-    example: dict[str, Any] = {}
-    chosen: set[str] = set()  # oneofs that have their member
-    for field in descriptor.fields:
-        group = field.containing_oneof
-        wanted = len(example) < _MAX_FIELDS and (group is None or group.name not in chosen)
-        if not (wanted or field.is_required):
-            continue
-        value = _value(field, (*outer, name))
-        if value is not None:
-            example[field.name] = [value] if field.is_repeated else value
-            if group is not None:
-                chosen.add(group.name)
-    return example
+def template_of(descriptor: Any) -> Any:
+    """A message of that type in protobuf's JSON form with all its fields; of a oneof the first."""
+    return _Maker(sys.maxsize, _MAX_TEMPLATE_DEPTH, has_maps=True).message(descriptor, ())
 
 
-def _value(field: Any, outer: tuple[str, ...]) -> Any:
-    """A value for a field; None where it is left out."""
-    if field.enum_type is not None:
-        return field.enum_type.values[0].name
-    inner = field.message_type
-    if inner is None:
-        return _SCALARS.get(field.type, 1)
-    is_shown = len(outer) <= _MAX_DEPTH and inner.full_name != "google.protobuf.Any"
-    if inner.full_name in outer or inner.GetOptions().map_entry:
-        return None
-    return _message(inner, outer) if is_shown or field.is_required else None
+class _Maker:
+    def __init__(self, most_fields: int, most_depth: int, has_maps: bool) -> None:
+        self._most_fields = most_fields
+        self._most_depth = most_depth
+        self._has_maps = has_maps
+
+    def message(self, descriptor: Any, outer: tuple[str, ...]) -> Any:
+        name: str = descriptor.full_name
+        if name.startswith("google.protobuf.") and name.rpartition(".")[2] in _WELL_KNOWN:
+            return _WELL_KNOWN[name.rpartition(".")[2]]
+        example: dict[str, Any] = {}
+        chosen: set[str] = set()  # oneofs that have their member
+        for field in descriptor.fields:
+            group = field.containing_oneof
+            has_room = len(example) < self._most_fields
+            wanted = has_room and (group is None or group.name not in chosen)
+            if not (wanted or field.is_required):
+                continue
+            value = self._value(field, (*outer, name))
+            if value is not None:
+                is_list = field.is_repeated and not _is_map(field)
+                example[field.name] = [value] if is_list else value
+                if group is not None:
+                    chosen.add(group.name)
+        return example
+
+    def _value(self, field: Any, outer: tuple[str, ...]) -> Any:
+        """A value for a field; None where it is left out."""
+        if field.enum_type is not None:
+            return field.enum_type.values[0].name
+        inner = field.message_type
+        if inner is None:
+            return _SCALARS.get(field.type, 1)
+        if _is_map(field):
+            return self._map(inner, outer) if self._has_maps else None
+        is_shown = len(outer) <= self._most_depth and inner.full_name != "google.protobuf.Any"
+        if inner.full_name in outer:
+            return None
+        return self.message(inner, outer) if is_shown or field.is_required else None
+
+    def _map(self, entry: Any, outer: tuple[str, ...]) -> dict[str, Any]:
+        """A map with one entry; in JSON every key is text."""
+        key = self._value(entry.fields_by_name["key"], outer)
+        value = self._value(entry.fields_by_name["value"], outer)
+        return {} if value is None else {_key(key): value}
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _key(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,6 +1,7 @@
 """``dynserve``: the group of verbs, and the one place where errors become exit codes.
 
-Exit codes: 0 done, 1 a run-time error, 2 the words of the command were wrong.
+Exit codes: 0 done, 1 a run-time error, 2 the words of the command were wrong, 64 + the status code
+where a server answered with another than OK.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from collections.abc import Sequence
 import click
 
 from dynserve.errors import CompileError, DynserveError, PluginError
+from dynserve.status import StatusError
 
+from .call import call
 from .check import check
+from .completion import completion
+from .describe import describe
+from .export import export
+from .list import list_services
 from .run import run
 
 __all__ = ["cli", "invoke", "main"]
+
+_STATUS_CODES = 64
 
 # Where the frames between the command and a plugin's first line are.
 _IMPORTERS = (
@@ -47,11 +56,11 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["--help", "-h"]})
 @click.version_option(package_name="dynserve", message="dynserve %(version)s")
 def cli() -> None:
-    """Serve any .proto from Python, with no generated code."""
+    """Serve any .proto from Python, and call any server, with no generated code."""
 
 
-cli.add_command(check)
-cli.add_command(run)
+for verb in (call, check, completion, describe, export, list_services, run):
+    cli.add_command(verb)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,6 +78,9 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     except DynserveError as error:
         _print_error(error)
         return error.exit_code
+    except StatusError as error:
+        _print_status(error)
+        return _STATUS_CODES + error.code().value[0]
     except (click.Abort, KeyboardInterrupt):
         return 130  # 128 + SIGINT, as shells have it
     except SystemExit:  # by click, when whoever read our output has gone
@@ -83,6 +95,18 @@ def _print_error(error: DynserveError) -> None:
     if isinstance(error, PluginError) and error.__cause__ is not None:
         click.echo(_own_traceback(error.__cause__), err=True, nl=False)
     click.echo(f"Error: {error}", err=True)
+
+
+def _print_status(error: StatusError) -> None:
+    from google.protobuf import json_format
+
+    click.echo(f"Error: {error}", err=True)
+    for detail in error.status_details:
+        try:
+            shown = json_format.MessageToJson(detail, indent=None, ensure_ascii=False)
+        except Exception:  # of a type that nobody here knows
+            shown = str(detail)
+        click.echo(f"  {detail.DESCRIPTOR.full_name}: {shown}", err=True)
 
 
 def _own_traceback(error: BaseException) -> str:

@@ -266,6 +266,21 @@ class Schema:
         """
         return self._converter.from_json(text, message)
 
+    def from_text(self, text: str, message: type[Message]) -> Message:
+        """A message of the class ``message`` from protobuf's text format.
+
+        Raises:
+            MessageError: the text is not of that form, or does not fit.
+        """
+        return self._converter.from_text(text, message)
+
+    def to_text(self, message: Message, **options: Any) -> str:
+        """A message in protobuf's text format; ``Any`` is resolved in this schema.
+
+        ``options`` are those of ``google.protobuf.text_format.MessageToString``.
+        """
+        return self._converter.to_text(message, options)
+
     # ---- inside
 
     @functools.cached_property

@@ -104,6 +104,24 @@ class Converter:
             pool = cast("Any", self._pool)
             return json_format.MessageToJson(message, descriptor_pool=pool, **options)
 
+    def from_text(self, text: str, message: type[Message]) -> Message:
+        """A message from protobuf's text format.
+
+        Raises:
+            MessageError: the text is not of that form, or does not fit.
+        """
+        from google.protobuf import text_format
+
+        with _as_message_error(message):
+            return text_format.Parse(text, message(), descriptor_pool=cast("Any", self._pool))
+
+    def to_text(self, message: Message, options: Mapping[str, Any]) -> str:
+        """A message in protobuf's text format."""
+        from google.protobuf import text_format
+
+        pool = cast("Any", self._pool)
+        return text_format.MessageToString(message, descriptor_pool=pool, **options)
+
     def to_dict(self, message: Message, options: Mapping[str, Any]) -> dict[str, Any]:
         """The dict of the JSON form of a message.
 

@@ -1,0 +1,227 @@
+"""What the sync and the asyncio client share: all that is said of a connection, and its schema."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+
+from dynserve.errors import SymbolError
+from dynserve.method import MethodInfo
+from dynserve.schema import Schema
+from dynserve.schema.contents import unknown_contents
+from dynserve.schema.descriptors import join
+from dynserve.schema.placeholders import placeholders
+from dynserve.schema.sources import Source
+from dynserve.status import Metadata
+
+from .channel import ChannelSettings, checked_target, metadata_of
+from .codec import Codec
+from .reflected import Reflected, Steps
+from .security import TLS, Token
+from .source import Given, SchemaSource
+from .stub import Documented, method_doc
+
+__all__ = ["CallOptions", "ClientBase", "GivenMetadata", "MethodBase", "split_path"]
+
+_log = logging.getLogger("dynserve.client")
+
+GivenMetadata: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
+
+
+class CallOptions(NamedTuple):
+    """What every call of a client has where it says nothing else."""
+
+    timeout: float | None
+    metadata: Metadata
+
+
+class ClientBase(abc.ABC):
+    """A connection to a server, and the schema of what it serves.
+
+    Nothing is sent before the first call, or the first question to the server's reflection.
+
+    Args:
+        target: ``HOST:PORT``, ``unix:PATH``, or a URI that gRPC knows.
+            https://github.com/grpc/grpc/blob/master/doc/naming.md
+        sources: what declares the services; see :meth:`Schema.load`. Without any, and without
+            ``schema``, the server is asked, through its reflection service, for what is used.
+        schema: a schema that is there already, in place of sources.
+        include: import roots for ``sources``.
+        tls: False for a connection in the clear; True for TLS with the system's authorities; the
+            path of a PEM file with an authority, or PEM bytes; a :class:`TLS` for all else, mutual
+            TLS among it; or gRPC's own channel credentials.
+        token: an OAuth2 or JWT token that each call carries as ``authorization: Bearer …``, or a
+            function that gives it, called for each call on a thread of gRPC's. Only with TLS.
+        metadata: what every call carries, as a mapping or as pairs.
+        timeout: seconds that a call may take where it says nothing else. By default no limit.
+        compression: of requests, where a call says nothing else.
+        service_config: gRPC's service config, in JSON or as a mapping; see
+            :func:`dynserve.service_config`.
+        keepalive: seconds without traffic after which the connection is probed. Servers refuse
+            what they find too often: 300 is taken by all.
+        keepalive_timeout: seconds that the answer to a probe may take.
+        max_message_bytes: the longest message to send and to receive; gRPC's default is 4 MiB for
+            what is received and no limit for what is sent.
+        options: arguments of gRPC's core, which override all other.
+        reflection_metadata: what questions to the server's reflection carry beside ``metadata``.
+        reflection_timeout: seconds that the answers to what is asked at a time may take.
+
+    Raises:
+        TargetError: ``target`` is none.
+        CredentialsError: a PEM file cannot be read, or ``token`` is given without TLS.
+        TypeError: sources and a schema are given.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *sources: Source,
+        schema: Schema | None = None,
+        include: Sequence[str | os.PathLike[str]] = (),
+        tls: bool | str | os.PathLike[str] | bytes | TLS | grpc.ChannelCredentials = False,
+        token: Token | None = None,
+        metadata: GivenMetadata | None = None,
+        timeout: float | None = None,
+        compression: grpc.Compression | None = None,
+        service_config: str | Mapping[str, Any] | None = None,
+        keepalive: float | None = None,
+        keepalive_timeout: float | None = None,
+        max_message_bytes: int | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        reflection_metadata: GivenMetadata | None = None,
+        reflection_timeout: float | None = 20.0,
+    ) -> None:
+        if schema is not None and sources:
+            raise TypeError("give either sources or a schema, not both")
+        self.target = checked_target(target)
+        self._defaults = CallOptions(timeout, metadata_of(metadata))
+        self._reflection_metadata = (*self._defaults.metadata, *metadata_of(reflection_metadata))
+        self._reflection_timeout = reflection_timeout
+        self._source = _source(self.target, sources, schema, include)
+        self._settings = ChannelSettings(
+            self.target,
+            tls,
+            token,
+            compression,
+            service_config,
+            keepalive,
+            keepalive_timeout,
+            max_message_bytes,
+            tuple(options),
+        )
+        self._methods: dict[str, Any] = {}
+        self._prepare()
+
+    @abc.abstractmethod
+    def _prepare(self) -> None:
+        """Make what differs between the two worlds."""
+
+    @property
+    def schema(self) -> Schema:
+        """The schema: all of the sources, or what was asked of the server's reflection so far."""
+        return self._source.schema
+
+    def _load_contents(self, message: Message) -> Steps[None]:
+        """Have the schema hold what the ``Any`` fields of a message hold, and what those hold.
+
+        A type that nobody tells of is declared with nothing in it: the rest has its JSON form.
+        """
+        schema = self.schema
+        while names := unknown_contents(message, schema):
+            for name in names:
+                try:
+                    yield from self._source.load(name, "message type")
+                except SymbolError:
+                    _log.warning("%s does not tell of %s: its content is not shown", self, name)
+                if not schema.has_message(name):
+                    schema.index.add_set(
+                        name, join(placeholders([f"{name}.missing"], {name: False}))
+                    )
+
+    def _codec(self, method: MethodInfo) -> Codec:
+        types = (method.request.DESCRIPTOR.full_name, method.response.DESCRIPTOR.full_name)
+        self._source.check(str(method), *types)
+        return Codec(self.schema, method)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}>"
+
+
+class MethodBase(Documented):
+    """A method of a server; ``help()`` shows its types and comments."""
+
+    def __init__(self, codec: Codec, defaults: CallOptions) -> None:
+        self.info = codec.method
+        self._codec = codec
+        self._defaults = defaults
+
+    def _told(
+        self,
+        *,
+        timeout: float | None = None,
+        metadata: GivenMetadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        **fields: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of a request, and what a call is told, as the arguments of gRPC's stubs."""
+        options = self._options(timeout, metadata, credentials, wait_for_ready, compression)
+        return fields, options
+
+    def _options(
+        self,
+        timeout: float | None,
+        metadata: GivenMetadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> dict[str, Any]:
+        given = self._defaults.metadata
+        return {
+            "timeout": self._defaults.timeout if timeout is None else timeout,
+            "metadata": given if metadata is None else (*given, *metadata_of(metadata)),
+            "credentials": credentials,
+            "wait_for_ready": wait_for_ready,
+            "compression": compression,
+        }
+
+    def __repr__(self) -> str:
+        return f"<method {self.info}: {self.info.kind}>"
+
+    def _doc(self) -> str:
+        return method_doc(self._codec.schema, self.info)
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """The service and the name in ``pkg.Service/Method``, or as grpcurl has it with a dot.
+
+    Raises:
+        SymbolError: it is neither.
+    """
+    path = path.removeprefix("/")
+    separator = "/" if "/" in path else "."
+    service, _, name = path.rpartition(separator)
+    if not service or not name:
+        raise SymbolError("method", path, place="(expected pkg.Service/Method)")
+    return service, name
+
+
+def _source(
+    target: str,
+    sources: Sequence[Source],
+    schema: Schema | None,
+    include: Sequence[str | os.PathLike[str]],
+) -> SchemaSource:
+    if schema is not None:
+        known = schema
+        return Given(lambda: known)
+    if sources:
+        return Given(lambda: Schema.load(*sources, include=include))
+    return Reflected(target)

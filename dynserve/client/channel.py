@@ -1,0 +1,122 @@
+"""How a channel is made: its target, its credentials and its options, for both worlds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from dynserve.errors import TargetError
+from dynserve.status import Metadata, checked_metadata
+
+from .security import TLS, Token, as_tls, channel_credentials
+
+__all__ = ["ChannelSettings", "checked_target", "metadata_of"]
+
+_URL = re.compile(r"(https?|grpcs?)://([^/]+)/?")
+_EXPECTED = "expected HOST:PORT, unix:PATH, or a URI that gRPC knows, such as dns:///HOST:PORT"
+_SECURE = ("https", "grpcs")
+_USER_AGENT = "dynserve"
+
+
+@dataclass(frozen=True)
+class ChannelSettings:
+    """What ``connect`` is told of the channel; see there."""
+
+    target: str
+    tls: bool | str | os.PathLike[str] | bytes | TLS | grpc.ChannelCredentials = False
+    token: Token | None = None
+    compression: grpc.Compression | None = None
+    service_config: str | Mapping[str, Any] | None = None
+    keepalive: float | None = None
+    keepalive_timeout: float | None = None
+    max_message_bytes: int | None = None
+    options: Iterable[tuple[str, Any]] = ()
+
+    def open(self) -> grpc.Channel:
+        """A channel for sync calls.
+
+        Raises:
+            TargetError, CredentialsError: as ``connect`` says.
+        """
+        target, options = checked_target(self.target), self._options()
+        credentials = channel_credentials(self.tls, self.token)
+        if credentials is None:
+            return grpc.insecure_channel(target, options, self.compression)
+        return grpc.secure_channel(target, credentials, options, self.compression)
+
+    def open_aio(self) -> grpc.aio.Channel:
+        """A channel for calls on the running event loop; raises as :meth:`open`."""
+        target, options = checked_target(self.target), self._options()
+        credentials = channel_credentials(self.tls, self.token)
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options, self.compression)
+        return grpc.aio.secure_channel(target, credentials, options, self.compression)
+
+    def _options(self) -> list[tuple[str, Any]]:
+        """Arguments of gRPC's core; the user's own come last and override.
+
+        https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
+        """
+        options: list[tuple[str, Any]] = [("grpc.primary_user_agent", _USER_AGENT)]
+        if isinstance(self.service_config, str):
+            options.append(("grpc.service_config", self.service_config))
+        elif self.service_config is not None:
+            options.append(("grpc.service_config", json.dumps(self.service_config)))
+        if self.keepalive is not None:
+            options.append(("grpc.keepalive_time_ms", round(self.keepalive * 1000)))
+        if self.keepalive_timeout is not None:
+            options.append(("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)))
+        if self.max_message_bytes is not None:
+            options.append(("grpc.max_receive_message_length", self.max_message_bytes))
+            options.append(("grpc.max_send_message_length", self.max_message_bytes))
+        name = None
+        if not isinstance(self.tls, grpc.ChannelCredentials) and self.tls is not False:
+            name = as_tls(self.tls).server_name
+        if name is not None:
+            options.append(("grpc.ssl_target_name_override", name))
+            options.append(("grpc.default_authority", name))
+        return [*options, *self.options]
+
+
+def checked_target(target: str) -> str:
+    """The target, if it looks like one that gRPC takes.
+
+    Raises:
+        TargetError: it is empty, a URL, or a host without a port.
+    """
+    url = _URL.fullmatch(target)
+    if url is not None:
+        port = "" if ":" in url[2] else ":443" if url[1] in _SECURE else ":80"
+        how = ", and tls=True" if url[1] in _SECURE else ""
+        raise TargetError(target, f"a URL; write {url[2] + port!r}{how}")
+    if ":" not in target or target.startswith(":"):
+        meant = _meant(target)
+        raise TargetError(target or "''", f"{_EXPECTED}{meant}")
+    return target
+
+
+def _meant(target: str) -> str:
+    port = target.removeprefix(":")
+    if port.isascii() and port.isdigit():
+        return f"; did you mean localhost:{port}?"
+    return ""
+
+
+def metadata_of(
+    given: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None,
+) -> Metadata:
+    """Metadata, given as pairs or as a mapping, as pairs that gRPC can send.
+
+    Raises:
+        TypeError, ValueError: gRPC cannot send it.
+    """
+    if not given:
+        return ()
+    return checked_metadata(given.items() if isinstance(given, Mapping) else given)

@@ -1,0 +1,135 @@
+"""What a channel is secured with: TLS, and the token that calls carry."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from dynserve.errors import CredentialsError
+
+__all__ = ["TLS", "Token", "channel_credentials"]
+
+PEM: TypeAlias = "str | os.PathLike[str] | bytes"
+Token: TypeAlias = "str | Callable[[], str]"  # noqa: S105 - a type
+
+_BEARER = "Bearer "
+_BEGIN = b"-----BEGIN "
+
+
+@dataclass(frozen=True)
+class TLS:
+    """How a connection is encrypted, and who proves what to whom.
+
+    Each of the first three is the path of a PEM file, or the PEM bytes.
+
+    Args:
+        ca: the certificates of the authorities that the server's may be signed by; by default
+            those that the system trusts (``SSL_CERT_FILE`` names others, as it does for OpenSSL).
+        cert: this client's certificate, with the chain to its authority, for mutual TLS.
+        key: the private key to ``cert``.
+        server_name: the name that the server's certificate must have, where it is not the host's;
+            the server is told it as the host.
+    """
+
+    ca: PEM | None = None
+    cert: PEM | None = None
+    key: PEM | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            given, missing = ("cert", "key") if self.key is None else ("key", "cert")
+            raise CredentialsError(given, f"mutual TLS needs {missing}= too")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """gRPC's own form of it.
+
+        Raises:
+            CredentialsError: a file cannot be read, or is not PEM.
+        """
+        return grpc.ssl_channel_credentials(
+            root_certificates=_system_roots() if self.ca is None else _pem("ca", self.ca),
+            private_key=None if self.key is None else _pem("key", self.key),
+            certificate_chain=None if self.cert is None else _pem("cert", self.cert),
+        )
+
+
+def channel_credentials(
+    tls: bool | str | os.PathLike[str] | bytes | TLS | grpc.ChannelCredentials, token: Token | None
+) -> grpc.ChannelCredentials | None:
+    """What the two arguments of ``connect`` mean; None for a connection that is not encrypted.
+
+    Raises:
+        CredentialsError: a file cannot be read, or a token would be sent in the clear.
+    """
+    if tls is False:
+        if token is not None:
+            raise CredentialsError(
+                "token",
+                "would be sent unencrypted; give tls=True, or where the connection is safe by"
+                " other means metadata={'authorization': 'Bearer …'}",
+            )
+        return None
+    channel = tls if isinstance(tls, grpc.ChannelCredentials) else as_tls(tls).credentials()
+    if token is None:
+        return channel
+    return grpc.composite_channel_credentials(channel, _call_credentials(token))
+
+
+def as_tls(tls: bool | str | os.PathLike[str] | bytes | TLS) -> TLS:
+    """``True`` is TLS with the system's roots, a path or PEM bytes are an own authority."""
+    if isinstance(tls, TLS):
+        return tls
+    return TLS() if isinstance(tls, bool) else TLS(ca=tls)
+
+
+def _call_credentials(token: Token) -> grpc.CallCredentials:
+    if isinstance(token, str):
+        return grpc.access_token_call_credentials(token)
+    return grpc.metadata_call_credentials(_TokenPlugin(token), "dynserve")
+
+
+class _TokenPlugin(grpc.AuthMetadataPlugin):
+    """Asks for the token of each call; gRPC calls it on a thread of its own."""
+
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def __call__(
+        self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback
+    ) -> None:
+        try:
+            token = self._token()
+        except Exception as error:  # the call ends with UNAVAILABLE and this text
+            callback((), error)
+        else:
+            callback((("authorization", _BEARER + token),), None)
+
+
+def _pem(name: str, given: PEM) -> bytes:
+    if isinstance(given, bytes):
+        data, shown = given, "the bytes"
+    else:
+        shown = os.fspath(given)
+        try:
+            with open(given, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise CredentialsError(name, f"{shown}: {error.strerror}") from error
+    if _BEGIN not in data:
+        raise CredentialsError(name, f"{shown}: not in PEM form, which begins with '-----BEGIN'")
+    return data
+
+
+def _system_roots() -> bytes | None:
+    """The certificates that the system trusts; None, which means gRPC's own, where it has none."""
+    file: str | None = ssl.get_default_verify_paths().cafile
+    if file is None:
+        return None
+    with open(file, "rb") as bundle:
+        return bundle.read()
