@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError, Message
 from dynserve.context import AsyncContext, Context
 from dynserve.method import Kind, MethodInfo
 from dynserve.schema import Schema
-from dynserve.status import ErrorRules, StatusError, log_failure, unforeseen
+from dynserve.status import ErrorRules, StatusError, log_failure
 
 __all__ = ["Shape", "make_method_handler", "shape_of"]
 
@@ -297,7 +297,7 @@ class _Endpoint:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
-            return unforeseen(raised, self._method, self._name)
+            return self._rules.unforeseen(raised, self._method, self._name)
 
     def _status(self, error: BaseException, call: Any) -> StatusError:
         """The status for an exception; a code that the handler set before goes first."""

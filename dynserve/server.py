@@ -190,8 +190,11 @@ class Server:
         await self.stop()
 
     @contextlib.contextmanager
-    def in_thread(self) -> Iterator[Server]:
-        """Serve on an event loop in a thread of its own while the ``with`` block runs."""
+    def in_thread(self, grace: float | None = DEFAULT_GRACE) -> Iterator[Server]:
+        """Serve on an event loop in a thread of its own while the ``with`` block runs.
+
+        ``grace`` is what :meth:`stop` is given at the end.
+        """
         loop = new_event_loop(self._engine)
         thread = threading.Thread(target=_run_loop, args=(loop,), name="dynserve-loop", daemon=True)
         thread.start()
@@ -200,7 +203,7 @@ class Server:
             try:
                 yield self
             finally:
-                asyncio.run_coroutine_threadsafe(self.stop(), loop).result()
+                asyncio.run_coroutine_threadsafe(self.stop(grace), loop).result()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()

@@ -254,10 +254,15 @@ _Error = TypeVar("_Error", bound=Exception)
 
 
 class ErrorRules:
-    """How exceptions of handlers become statuses: registered rules first, then the default."""
+    """How exceptions of handlers become statuses: registered rules first, then the default.
+
+    ``witness`` is told of each that nobody foresaw, with the id that the peer gets: a test wants
+    the exception itself.
+    """
 
     def __init__(self) -> None:
         self._rules: dict[type[Exception], ExceptionHandler] = {}
+        self.witness: Callable[[BaseException, str], object] | None = None
 
     def add(self, error: type[_Error], handler: Callable[[_Error], StatusError]) -> None:
         """Map an exception class, and what derives from it, by a plain function.
@@ -291,7 +296,7 @@ class ErrorRules:
         if rule is None or not isinstance(error, Exception):
             if type(error) is NotImplementedError and not error.args:
                 return StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
-            return unforeseen(error, method, handler)
+            return self.unforeseen(error, method, handler)
         try:
             status: Any = rule(error)
         except StatusError as raised:
@@ -299,16 +304,27 @@ class ErrorRules:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # sys.exit() too: what ends the process is a signal
-            return unforeseen(raised, method, handler)
+            return self.unforeseen(raised, method, handler)
         if isinstance(status, StatusError):
             return status
         problem = f"exception handler {rule!r} returned {status!r}, expected a StatusError"
-        return unforeseen(TypeError(problem), method, handler)
+        return self.unforeseen(TypeError(problem), method, handler)
+
+    def unforeseen(
+        self, error: BaseException, method: MethodInfo | str, handler: str = ""
+    ) -> StatusError:
+        """INTERNAL and an id, under which the log, and the witness, has the exception."""
+        identifier = os.urandom(8).hex()
+        if self.witness is not None:
+            self.witness(error, identifier)
+        return unforeseen(error, method, handler, identifier)
 
 
-def unforeseen(error: BaseException, method: MethodInfo | str, handler: str = "") -> StatusError:
+def unforeseen(
+    error: BaseException, method: MethodInfo | str, handler: str = "", identifier: str = ""
+) -> StatusError:
     """INTERNAL and an id, under which the log has the exception."""
-    identifier = os.urandom(8).hex()
+    identifier = identifier or os.urandom(8).hex()
     place = f" in {handler}" if handler else ""
     log_failure(logging.ERROR, error, "%s failed%s (error id %s)", method, place, identifier)
     return StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")

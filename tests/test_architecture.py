@@ -35,9 +35,11 @@ FLOORS = {
     "dynserve.server": 6,
     "dynserve.app": 7,
     "dynserve.plugins": 8,
+    "dynserve.testing": 8,
     "dynserve.cli": 9,
     "dynserve.aio": 9,
     "dynserve.__main__": 10,
+    "dynserve.pytest_plugin": 10,
     "dynserve": 10,
 }
 MAX_FILE, MAX_FUNCTION = 450, 60  # lines

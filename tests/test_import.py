@@ -63,7 +63,7 @@ def state():
     }
 
 before = state()
-import dynserve
+from dynserve import *
 print(json.dumps([before, state(), sys.path == path and sys.meta_path == hooks]))
 """
     )
@@ -76,7 +76,7 @@ def test_import_adds_nothing_to_the_default_descriptor_pool() -> None:
     found = child(
         """
 import json, sys
-import dynserve
+from dynserve import *
 from google.protobuf import descriptor_pool
 pool = descriptor_pool.Default()
 names = ["google/protobuf/descriptor.proto", "google/protobuf/any.proto",
@@ -101,7 +101,7 @@ def test_import_pulls_in_only_grpc_and_protobuf() -> None:
 import json, sys
 import grpc.aio  # imports the empty packages grpc_tools, grpc_health, grpc_reflection, if installed
 before = set(sys.modules)
-import dynserve
+from dynserve import *
 new = set(sys.modules) - before
 slow = ["importlib.metadata", "difflib", "tempfile", "email", "http", "unittest", "dynserve.cli"]
 print(json.dumps([
@@ -191,7 +191,7 @@ def test_changelog_begins_with_the_version() -> None:
     assert newest[1] == dynserve.__version__
 
 
-def test_public_names_are_sorted_and_there() -> None:
-    """``__all__`` is sorted, and everything in it has a docstring."""
-    assert dynserve.__all__ == sorted(dynserve.__all__)
+def test_public_names_are_there() -> None:
+    """Everything in ``__all__``, which the linter sorts, is there and has a docstring."""
+    assert set(dynserve.__all__) <= set(dir(dynserve))
     assert [name for name in dynserve.__all__ if not getattr(dynserve, name).__doc__] == []

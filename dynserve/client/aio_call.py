@@ -124,7 +124,7 @@ class AsyncCall:
         try:
             data = yield from self._call.__await__()
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            self._refuse(error)
+            self._fail(error)
         return self._codec.decode(data)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -140,7 +140,7 @@ class AsyncCall:
             except StopAsyncIteration:
                 return
             except (grpc.RpcError, asyncio.CancelledError) as error:
-                self._refuse(error)
+                self._fail(error)
             yield self._codec.decode(data)
 
     async def read(self) -> Any:
@@ -148,7 +148,7 @@ class AsyncCall:
         try:
             data = await self._call.read()
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            self._refuse(error)
+            self._fail(error)
         return data if data is grpc.aio.EOF else self._codec.decode(data)
 
     async def write(self, request: Any) -> None:
@@ -162,7 +162,7 @@ class AsyncCall:
         try:
             await self._call.write(data)
         except grpc.RpcError as error:
-            self._refuse(error)
+            self._fail(error)
 
     async def done_writing(self) -> None:
         """Say that no more requests come."""
@@ -210,12 +210,12 @@ class AsyncCall:
         """Have ``callback(call)`` called when the call has ended."""
         self._call.add_done_callback(lambda _: callback(self))
 
-    def _refuse(self, error: BaseException) -> NoReturn:
+    def _fail(self, error: BaseException) -> NoReturn:
         """Raise what the caller is to see; what its own requests raised comes first."""
         if self._outgoing is not None and self._outgoing.error is not None:
             raise self._outgoing.error from None
         if isinstance(error, grpc.RpcError):
-            raise self._codec.error(error) from error
+            self._codec.fail(error)
         raise error
 
     def __repr__(self) -> str:

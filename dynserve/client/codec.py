@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from dynserve.errors import MessageError
 from dynserve.method import MethodInfo
 from dynserve.schema import Schema
-from dynserve.status import ReceivedError, StatusError
+from dynserve.status import ReceivedError
 
 __all__ = ["Codec"]
 
@@ -84,15 +84,19 @@ class Codec:
             text = f"a response is not a {name}: {error}"
             raise ReceivedError(grpc.StatusCode.INTERNAL, text) from error
 
-    def error(self, error: Any) -> StatusError:
-        """What gRPC raises, or a call that has ended with an error, as a user gets it."""
-        return ReceivedError(
+    def fail(self, error: Any) -> NoReturn:
+        """Raise what gRPC raised as a user gets it.
+
+        Raises:
+            StatusError: always.
+        """
+        raise ReceivedError(
             error.code() or grpc.StatusCode.UNKNOWN,
             error.details() or "",
             tuple(error.initial_metadata() or ()),
             tuple(error.trailing_metadata() or ()),
             self._detail_class,
-        )
+        ) from error
 
     def _detail_class(self, name: str) -> type[Message]:
         if not self.schema.has_message(name):

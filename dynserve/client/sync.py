@@ -19,7 +19,7 @@ from .reflected import Question, Steps
 from .stub import Stub
 from .sync_call import Method, method_of
 
-__all__ = ["Client"]
+__all__ = ["Client", "connect"]
 
 _Result = TypeVar("_Result")
 
@@ -138,6 +138,9 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
                 return result
             finally:
                 conversation.end()
+
+
+connect = Client
 
 
 class _Conversation:

@@ -6,7 +6,7 @@ import abc
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -134,7 +134,7 @@ class UnaryMethod(FutureMethod):
         try:
             data = self._multicallable(data, **options)
         except grpc.RpcError as error:
-            raise self._codec.error(error) from error
+            self._codec.fail(error)
         return self._codec.decode(data)
 
     def with_call(self, request: Any = None, /, **arguments: Any) -> tuple[Any, grpc.Call]:
@@ -144,7 +144,7 @@ class UnaryMethod(FutureMethod):
         try:
             data, call = self._multicallable.with_call(data, **options)
         except grpc.RpcError as error:
-            raise self._codec.error(error) from error
+            self._codec.fail(error)
         return self._codec.decode(data), call
 
 
@@ -211,11 +211,13 @@ class _Call(grpc.Call):
         self._codec = codec
         self._outgoing = outgoing
 
-    def _error(self, error: grpc.RpcError) -> BaseException:
-        """What the caller is to see: what its own requests raised comes before what came of it."""
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise what the caller is to see; what its own requests raised comes first."""
         if self._outgoing is not None and self._outgoing.error is not None:
-            return self._outgoing.error
-        return self._codec.error(error)
+            raise self._outgoing.error from None
+        if isinstance(error, grpc.RpcError):
+            self._codec.fail(error)
+        raise error
 
     def initial_metadata(self) -> Metadata:
         """What the server sent first; waits for it."""
@@ -266,7 +268,7 @@ class Responses(_Call):
         try:
             data = next(self._call)
         except grpc.RpcError as error:
-            raise self._error(error) from error
+            self._fail(error)
         return self._codec.decode(data)
 
     def __enter__(self) -> Responses:
@@ -294,12 +296,8 @@ class Future(_Call, _GrpcFuture):
         """
         try:
             data = self._call.result(timeout)
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-        except grpc.FutureCancelledError:
-            if self._outgoing is not None and self._outgoing.error is not None:
-                raise self._outgoing.error from None
-            raise
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            self._fail(error)
         return self._codec.decode(data)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
