@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from dynserve import App, Client
+    from dynserve.app import App
+    from dynserve.client.sync import Client
 
 __all__ = ["dynserve_app", "dynserve_client", "dynserve_serve"]
 

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from dynserve import App
+from tests.authority import Authority
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,6 +79,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
             patch.setattr("dynserve.engine.queue.poller._PATIENCE", 1)
             patch.setattr("dynserve.engine.queue.poller._MOST_PATIENCE", 1)
         yield name
+
+
+@pytest.fixture(scope="session")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> list[Authority]:
+    """Two authorities that do not know each other."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("authorities")
+    return [Authority(folder / name) for name in ("first", "second")]
 
 
 @pytest.fixture

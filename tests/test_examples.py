@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -397,18 +405,24 @@ def _commands(readme: str) -> list[tuple[str, str]]:
     return [(command, output) for command, _, output in blocks]
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_readme(tool: Callable[[str], str], example: Path) -> None:
-    """The README's commands, run in its order, print what it shows; each example runs by itself."""
+def _readme(example: Path) -> tuple[str, list[tuple[str, str]]]:
+    """What `dynserve run` is given, and the commands with their output."""
     readme = (example / "README.md").read_text("utf-8")
     commands = _commands(readme)
-    assert commands
     assert readme.count("$ ") == len(commands)
-    target = _RUN.findall(readme)[0]
+    return _RUN.findall(readme)[0], commands
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_grpcurl_of_the_readme(tool: Callable[[str], str], example: Path) -> None:
+    """The README's grpcurl commands print what it shows; each example runs by itself."""
+    target, commands = _readme(example)
     assert target == f"examples/{example.name}"
+    calls = [command for command in commands if command[0].startswith("grpcurl ")]
+    assert calls
     with running(target) as address:
-        for command, output in commands:
+        for command, output in calls:
             program, *words = shlex.split(command)
             words = [address if word == "127.0.0.1:50051" else word for word in words]
             assert output_of([tool(program), *words]) == output, command
@@ -419,7 +433,8 @@ def test_the_links_of_the_readmes() -> None:
     for example in EXAMPLES:
         links = re.findall(r"\]\((.*?)\)", (example / "README.md").read_text("utf-8"))
         assert links
-        assert [link for link in links if not (example / link).exists()] == []
+        files = [link.partition("#")[0] for link in links]
+        assert [file for file in files if not (example / file).exists()] == []
 
 
 def test_the_change_that_the_greeter_suggests(serve: Callable[..., Any]) -> None:
@@ -431,3 +446,193 @@ def test_the_change_that_the_greeter_suggests(serve: Callable[..., Any]) -> None
     with serve(app) as client:
         reply = client.call("helloworld.Greeter/SayHello", {"name": "Ada"})
     assert re.fullmatch(r"Hello, Ada! You call from ipv4:127\.0\.0\.1:\d+\.", reply.message)
+
+
+# ---- the clients
+
+
+DEFAULT = "localhost:50051"
+OVER_TLS = "client_tls.py"
+NO_CERTIFICATE = "ca: server.crt: No such file or directory\n"
+CLIENTS = sorted(path for example in EXAMPLES for path in example.glob("client*.py"))
+
+
+class Ended(NamedTuple):
+    """How a client ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def _run(client: Path, *arguments: str, folder: Path = ROOT) -> Ended:
+    """Run a client in a process of its own, where a warning is an error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(client), *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def _run_all(*arguments: str, folder: Path = ROOT) -> dict[str, Ended]:
+    """Run every client, all at the same time."""
+    with ThreadPoolExecutor(len(CLIENTS)) as threads:
+        ended = threads.map(lambda client: _run(client, *arguments, folder=folder), CLIENTS)
+        return {_name(client): end for client, end in zip(CLIENTS, ended, strict=True)}
+
+
+def _name(client: Path) -> str:
+    return client.relative_to(ROOT).as_posix()
+
+
+def _shown(example: Path) -> list[tuple[Path, list[str], str]]:
+    """The clients that a README runs: the file, what is given after the address, the output."""
+    found = []
+    for command, output in _readme(example)[1]:
+        program, script, *words = shlex.split(command)
+        if program == "python":
+            assert words[:1] in ([], [DEFAULT])
+            found.append((ROOT / script, words[1:], output))
+    return found
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_clients_of_the_readme(example: Path) -> None:
+    """The README has every client, and run in its order each prints what it shows, no more."""
+    shown = _shown(example)
+    assert sorted(client for client, _, _ in shown) == sorted(example.glob("client*.py"))
+    with running(_readme(example)[0]) as address:
+        for client, arguments, output in shown:
+            if client.name != OVER_TLS:
+                assert _run(client, address, *arguments) == Ended(0, output, ""), client
+
+
+def test_the_address_that_clients_call() -> None:
+    """Without an argument a client calls what `dynserve run` listens on."""
+    for client in CLIENTS:
+        assert f'address: str = "{DEFAULT}"' in client.read_text("utf-8"), client
+
+
+def test_another_route_each_time() -> None:
+    """Without a seed the route is a random one."""
+    client = ROOT / "examples/route_guide/client_future.py"
+    with running("examples/route_guide") as address:
+        first, second = (_run(client, address) for _ in range(2))
+    assert (first.code, second.code, first.errors + second.errors) == (0, 0, "")
+    assert first.output != second.output  # by chance they are the same once in billions of runs
+
+
+@pytest.fixture
+def certificate(tool: Callable[[str], str], tmp_path: Path) -> Path:
+    """A folder with the key and the certificate that the greeter's README makes."""
+    readme = (ROOT / "examples/greeter/README.md").read_text("utf-8")
+    (command,) = re.findall(r"^    (openssl (?:.*\\\n)*.*)$", readme, re.MULTILINE)
+    program, *words = shlex.split(command.replace("\\\n", " "))
+    subprocess.run([tool(program), *words], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+@contextmanager
+def _serving_tls(folder: Path) -> Iterator[str]:
+    """The greeter's TLS server, started in a folder as its README says."""
+    readme = (ROOT / "examples/greeter/README.md").read_text("utf-8")
+    (command,) = re.findall(r"^    (python .*)$", readme, re.MULTILINE)
+    _, *words = shlex.split(command)
+    with subprocess.Popen(
+        [sys.executable, *words, "localhost:0"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # the README is at the top of the repository
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stderr
+            line = server.stderr.readline()
+            assert line.startswith("Listening on "), line + server.stderr.read()
+            yield line.split()[-1]
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+
+
+@pytest.mark.real
+def test_tls(certificate: Path) -> None:
+    """The README's certificate, server and client make a connection; no client does without."""
+    example = ROOT / "examples/greeter"
+    ((client, _, output),) = [one for one in _shown(example) if one[0].name == OVER_TLS]
+    with _serving_tls(certificate) as address:
+        assert _run(client, address, folder=certificate) == Ended(0, output, "")
+        in_the_clear = _run(example / "client.py", address)
+    for code, output, errors in (in_the_clear, _run(client, address, folder=certificate)):
+        assert re.fullmatch(r"UNAVAILABLE: .*\n", errors), errors
+        assert (code, output) == (1, "")
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    """Where no server listens a client ends with 1 and one line that says so, no traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        ended = _run_all(f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)
+    assert len(ended) == len(CLIENTS)
+    for name, (code, output, errors) in ended.items():
+        expected = re.escape(NO_CERTIFICATE) if name.endswith(OVER_TLS) else r"UNAVAILABLE: .*\n"
+        assert re.fullmatch(expected, errors), (name, errors)
+        assert (name, code, output) == (name, 1, "")
+
+
+def test_another_server(tmp_path: Path) -> None:
+    """Where a server has another service a client ends with 1 and a line that says so."""
+    other = App('syntax = "proto3"; package o; message M {} service O { rpc Do(M) returns (M); }')
+    with other.server("127.0.0.1:0").in_thread() as server:
+        ended = _run_all(server.addresses[0], folder=tmp_path)
+        assert len(ended) == len(CLIENTS)
+    services = {name.rpartition(".")[2].lower(): name for name in SERVICES}
+    for name, end in ended.items():
+        example = name.split("/")[1].replace("_", "").removesuffix("s")
+        service = next(full for short, full in services.items() if short.startswith(example))
+        expected = f"no service '{service}' on {server.addresses[0]}\n"
+        if name.endswith(OVER_TLS):
+            expected = NO_CERTIFICATE
+        assert (name, end) == (name, Ended(1, "", expected))
+
+
+def test_compression() -> None:
+    """The client that compresses sends 30,000 characters in a tenth of the bytes."""
+    with running("examples/greeter") as address, _relay(address) as (relayed, sizes):
+        ended = _run(ROOT / "examples/greeter/client_compression.py", relayed)
+    assert (ended.code, ended.errors) == (0, "")
+    assert 0 < sum(sizes) < 3_000
+
+
+@contextmanager
+def _relay(address: str) -> Iterator[tuple[str, list[int]]]:
+    """A connection to a server by a detour, and the sizes of what the client sent on it."""
+    sizes: list[int] = []
+
+    def copy(source: socket.socket, target: socket.socket, sizes: list[int]) -> None:
+        with contextlib.suppress(OSError):  # who ends first may leave something unread
+            while data := source.recv(65536):
+                sizes.append(len(data))
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        host, _, port = address.rpartition(":")
+        with client, socket.create_connection((host, int(port))) as server:
+            back = Thread(target=copy, args=(server, client, []))
+            back.start()
+            copy(client, server, sizes)
+            back.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        thread = Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", sizes
+        thread.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -11,12 +11,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from dynserve.errors import ReflectionError
 from dynserve.method import MethodInfo
-from dynserve.status import Metadata, ReceivedError
 
 from .aio_call import AsyncMethod
-from .base import ClientBase, split_path
+from .base import ClientBase, failed, split_path, unreachable
 from .reflected import Question, Steps
 from .stub import Stub
 
@@ -90,9 +88,16 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
         """
         await self._run(self._load_contents(message))
 
-    async def wait_until_ready(self) -> None:
-        """Connect now, and return when the server can be called."""
-        await self.channel.channel_ready()
+    async def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Connect now, and return when the server can be called.
+
+        Raises:
+            TimeoutError: it could not in ``timeout`` seconds.
+        """
+        try:
+            await asyncio.wait_for(self.channel.channel_ready(), timeout)
+        except asyncio.TimeoutError as error:  # another class before Python 3.11
+            raise unreachable(self.target, timeout) from error
 
     async def close(self, grace: float | None = None) -> None:
         """End the connection; calls under way have ``grace`` seconds to end by themselves."""
@@ -117,21 +122,37 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
     def _method(self, info: MethodInfo) -> AsyncMethod:
         method: AsyncMethod | None = self._methods.get(info.path)
         if method is None:
-            make = getattr(self.channel, info.kind.name.lower())  # channel.unary_unary and so on
-            method = AsyncMethod(make(info.path), self._codec(info), self._defaults)
+            make = functools.partial(self._multicallable, info)
+            method = AsyncMethod(make, self._codec(info), self._defaults)
             self._methods[info.path] = method
         return method
+
+    def _multicallable(self, info: MethodInfo) -> Any:
+        return getattr(self.channel, info.kind.name.lower())(info.path)  # channel.unary_unary, …
+
+    async def _ask(self, question: Question) -> list[bytes]:
+        """The answers of the server's reflection."""
+        channel: Any = self.channel
+        first, *others = question.requests
+        options = {"timeout": self._reflection_timeout, "metadata": self._reflection_metadata}
+        if others:
+            call = channel.stream_stream(question.path)(question.requests, **options)
+        else:
+            call = channel.unary_stream(question.path)(first, **options)
+        try:
+            return [answer async for answer in call]
+        except grpc.RpcError as error:
+            raise failed(error) from error
 
     async def _run(self, steps: Steps[_Result]) -> _Result:
         """Take the steps, one question to the server's reflection after the other."""
         async with self._lock:
-            conversation = _Conversation(self, self._reflection_metadata, self._reflection_timeout)
             try:
                 step = next(steps)
                 while True:
                     try:
                         if isinstance(step, Question):
-                            answer: Any = await conversation.ask(step)
+                            answer: Any = await self._ask(step)
                         else:
                             answer = await asyncio.to_thread(step)
                     except Exception as error:
@@ -141,57 +162,3 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
             except StopIteration as end:
                 result: _Result = end.value
                 return result
-            finally:
-                conversation.end()
-
-
-class _Conversation:
-    """Questions and answers on one stream; another one when the method is another."""
-
-    def __init__(self, client: AsyncClient, metadata: Metadata, timeout: float | None) -> None:
-        self._client = client
-        self._metadata = metadata
-        self._timeout = timeout
-        self._path = ""
-        self._requests: asyncio.Queue[bytes] = asyncio.Queue()
-        self._call: Any = None
-
-    async def ask(self, question: Question) -> list[bytes]:
-        """The answers, in order."""
-        if question.path != self._path:
-            self._begin(question.path)
-        for request in question.requests:
-            self._requests.put_nowait(request)
-        try:
-            return [await self._answer() for _ in question.requests]
-        except grpc.RpcError as error:
-            status: Any = error
-            self._path = ""  # the stream has ended
-            raise ReceivedError(status.code(), status.details() or "") from error
-
-    async def _answer(self) -> bytes:
-        answer: Any = await self._call.read()
-        if answer is grpc.aio.EOF:
-            self._path = ""
-            raise ReflectionError(self._client.target, "ended the stream of its reflection")
-        data: bytes = answer
-        return data
-
-    def _begin(self, path: str) -> None:
-        self.end()
-        self._path = path
-        self._requests = asyncio.Queue()
-        channel: Any = self._client.channel
-        self._call = channel.stream_stream(path)(
-            _all_of(self._requests), timeout=self._timeout, metadata=self._metadata
-        )
-
-    def end(self) -> None:
-        """End the stream, if there is one."""
-        if self._call is not None:
-            self._call.cancel()
-
-
-async def _all_of(requests: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
-    while True:  # the call is cancelled when nothing is left to ask
-        yield await requests.get()

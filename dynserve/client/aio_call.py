@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,18 +14,26 @@ import grpc.aio
 from dynserve.method import MethodInfo
 from dynserve.status import Metadata
 
+from .aio_ending import Ending
 from .base import CallOptions, GivenMetadata, MethodBase
 from .codec import Codec
 
 __all__ = ["AsyncCall", "AsyncMethod"]
 
+_PATIENCE = 0.1  # seconds for a status to come; it does not come before the responses are read
+
 
 class AsyncMethod(MethodBase):
     """A method of a server, to be called as a function: ``await`` it, or ``async for`` over it."""
 
-    def __init__(self, multicallable: Any, codec: Codec, defaults: CallOptions) -> None:
+    def __init__(self, make: Callable[[], Any], codec: Codec, defaults: CallOptions) -> None:
+        """``make`` gives gRPC's own callable, when the event loop runs."""
         super().__init__(codec, defaults)
-        self._multicallable = multicallable
+        self._make = make
+
+    @functools.cached_property
+    def _multicallable(self) -> Any:
+        return self._make()
 
     def __call__(
         self,
@@ -82,12 +92,13 @@ class Outgoing:
 
     async def encoded(self) -> AsyncIterator[bytes]:
         """What is sent."""
+        requests, self._requests = self._requests, None  # not to be held by who holds the error
         try:
-            if isinstance(self._requests, AsyncIterable):
-                async for request in self._requests:
+            if isinstance(requests, AsyncIterable):
+                async for request in requests:
                     yield self._encode(request)
             else:
-                for request in self._requests:
+                for request in requests:
                     yield self._encode(request)
         except Exception as error:
             self.error = error
@@ -99,19 +110,24 @@ class AsyncCall:
     """A call under way.
 
     ``await`` gives the response where it is one; ``async for`` and ``read`` give those of a stream;
-    ``write`` and ``done_writing`` send where requests are a stream that was not given.
+    ``write`` and ``done_writing`` send where requests are a stream that was not given. Leaving an
+    ``async with``, or an ``async for`` before its end, cancels the call.
 
     Raises:
         StatusError: the call ended with another status than OK.
         asyncio.CancelledError: it was cancelled here, or who waits for it was.
+        grpc.aio.UsageError: requests are both given and written.
     """
 
-    __slots__ = ("_call", "_codec", "_outgoing")
+    __slots__ = ("_call", "_codec", "_ending", "_messages", "_outgoing")
 
     def __init__(self, call: Any, codec: Codec, outgoing: Outgoing | None) -> None:
         self._call = call
         self._codec = codec
         self._outgoing = outgoing
+        self._messages: AsyncIterator[bytes] | None = None
+        # Where one request goes with the head of the call, no send can fail by itself.
+        self._ending = Ending(call) if codec.method.kind.request_streaming else None
 
     @property
     def info(self) -> MethodInfo:
@@ -124,7 +140,8 @@ class AsyncCall:
         try:
             data = yield from self._call.__await__()
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            self._fail(error)
+            yield from self._fail(error).__await__()
+            raise
         return self._codec.decode(data)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -133,36 +150,57 @@ class AsyncCall:
         return self._responses()
 
     async def _responses(self) -> AsyncIterator[Any]:
-        messages = self._call.__aiter__()
-        while True:
-            try:
-                data = await anext(messages)
-            except StopAsyncIteration:
-                return
-            except (grpc.RpcError, asyncio.CancelledError) as error:
-                self._fail(error)
-            yield self._codec.decode(data)
+        try:
+            while (response := await self.read()) is not grpc.aio.EOF:
+                yield response
+        finally:
+            self._call.cancel()
+
+    async def __aenter__(self) -> AsyncCall:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call.cancel()
 
     async def read(self) -> Any:
         """The next response of a stream, or ``grpc.aio.EOF``."""
+        if self._messages is None:
+            # gRPC's own read() loses what it has when the call has ended.
+            self._messages = aiter(self._call)
         try:
-            data = await self._call.read()
+            data = await anext(self._messages)
+        except StopAsyncIteration:
+            return grpc.aio.EOF
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            self._fail(error)
-        return data if data is grpc.aio.EOF else self._codec.decode(data)
+            await self._fail(error)
+            return grpc.aio.EOF
+        return self._codec.decode(data)
 
     async def write(self, request: Any) -> None:
         """Send a request of a stream, when there is room for it.
 
         Raises:
             MessageError: it does not fit; the call goes on.
-            asyncio.InvalidStateError: the call has ended, or ``done_writing`` was called.
+            StatusError: the server has ended the call with another status than OK.
+            asyncio.InvalidStateError: it has ended the call, and what it answered is to be read; or
+                the call was cancelled, or ``done_writing`` was called.
         """
         data = self._codec.encode(request)
         try:
             await self._call.write(data)
-        except grpc.RpcError as error:
-            self._fail(error)
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            if self._ending is None or self._call.cancelled() or not self._call.done():
+                raise
+            ending = await self._ending.known(_PATIENCE)
+            if ending.is_known and ending.code() is not grpc.StatusCode.OK:
+                self._codec.fail(ending, error)
+            problem = f"{self.info}: the server has ended the call, nothing more can be written"
+            raise asyncio.InvalidStateError(problem) from error
 
     async def done_writing(self) -> None:
         """Say that no more requests come."""
@@ -174,15 +212,21 @@ class AsyncCall:
 
     async def trailing_metadata(self) -> Metadata:
         """What the server sent with the status; waits for it."""
+        if self._ending is not None:
+            return (await self._ending.known()).trailing_metadata()
         return tuple(await self._call.trailing_metadata() or ())
 
     async def code(self) -> grpc.StatusCode:
         """The status code; waits for the end of the call."""
+        if self._ending is not None:
+            return (await self._ending.known()).code()
         code: grpc.StatusCode = await self._call.code()
         return code
 
     async def details(self) -> str:
         """The text of the status; waits for the end of the call."""
+        if self._ending is not None:
+            return (await self._ending.known()).details()
         return await self._call.details() or ""
 
     async def wait_for_connection(self) -> None:
@@ -210,13 +254,18 @@ class AsyncCall:
         """Have ``callback(call)`` called when the call has ended."""
         self._call.add_done_callback(lambda _: callback(self))
 
-    def _fail(self, error: BaseException) -> NoReturn:
-        """Raise what the caller is to see; what its own requests raised comes first."""
+    async def _fail(self, error: BaseException) -> None:
+        """Raise what the caller is to see; what its own requests raised comes first.
+
+        Returns where the call has truly ended well.
+        """
         if self._outgoing is not None and self._outgoing.error is not None:
             raise self._outgoing.error from None
-        if isinstance(error, grpc.RpcError):
-            self._codec.fail(error)
-        raise error
+        if not isinstance(error, grpc.RpcError):
+            raise error
+        ending = error if self._ending is None else await self._ending.instead_of(error)
+        if ending.code() is not grpc.StatusCode.OK:
+            self._codec.fail(ending, error)
 
     def __repr__(self) -> str:
         return f"<call of {self.info}: {'ended' if self.done() else 'under way'}>"

@@ -18,16 +18,24 @@ from dynserve.schema.contents import unknown_contents
 from dynserve.schema.descriptors import join
 from dynserve.schema.placeholders import placeholders
 from dynserve.schema.sources import Source
-from dynserve.status import Metadata
+from dynserve.status import Metadata, ReceivedError
 
 from .channel import ChannelSettings, checked_target, metadata_of
 from .codec import Codec
 from .reflected import Reflected, Steps
-from .security import TLS, Token
+from .security import TLS, Token, channel_credentials
 from .source import Given, SchemaSource
 from .stub import Documented, method_doc
 
-__all__ = ["CallOptions", "ClientBase", "GivenMetadata", "MethodBase", "split_path"]
+__all__ = [
+    "CallOptions",
+    "ClientBase",
+    "GivenMetadata",
+    "MethodBase",
+    "failed",
+    "split_path",
+    "unreachable",
+]
 
 _log = logging.getLogger("dynserve.client")
 
@@ -106,8 +114,7 @@ class ClientBase(abc.ABC):
         self._source = _source(self.target, sources, schema, include)
         self._settings = ChannelSettings(
             self.target,
-            tls,
-            token,
+            *channel_credentials(tls, token),
             compression,
             service_config,
             keepalive,
@@ -138,11 +145,11 @@ class ClientBase(abc.ABC):
                 try:
                     yield from self._source.load(name, "message type")
                 except SymbolError:
-                    _log.warning("%s does not tell of %s: its content is not shown", self, name)
-                if not schema.has_message(name):
-                    schema.index.add_set(
-                        name, join(placeholders([f"{name}.missing"], {name: False}))
+                    _log.warning(
+                        "%s does not tell of %s: its content is not shown", self.target, name
                     )
+                if not schema.has_message(name):
+                    schema.index.add_set(name, join(placeholders([], {name: False})))
 
     def _codec(self, method: MethodInfo) -> Codec:
         types = (method.request.DESCRIPTOR.full_name, method.response.DESCRIPTOR.full_name)
@@ -163,6 +170,7 @@ class MethodBase(Documented):
 
     def _told(
         self,
+        /,
         *,
         timeout: float | None = None,
         metadata: GivenMetadata | None = None,
@@ -183,6 +191,11 @@ class MethodBase(Documented):
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> dict[str, Any]:
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(
+                f"{self.info}: got timeout={timeout!r}, expected seconds; a field of the name of an"
+                " argument is given in a dict"
+            )
         given = self._defaults.metadata
         return {
             "timeout": self._defaults.timeout if timeout is None else timeout,
@@ -197,6 +210,16 @@ class MethodBase(Documented):
 
     def _doc(self) -> str:
         return method_doc(self._codec.schema, self.info)
+
+
+def failed(error: Any) -> ReceivedError:
+    """What gRPC raises for a question to a server's reflection, as a user gets it."""
+    return ReceivedError(error.code(), error.details() or "")
+
+
+def unreachable(target: str, timeout: float | None) -> TimeoutError:
+    """What waiting for a connection raises when it is over."""
+    return TimeoutError(f"{target} could not be reached in {timeout:g} s")
 
 
 def split_path(path: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ import grpc.aio
 from dynserve.errors import TargetError
 from dynserve.status import Metadata, checked_metadata
 
-from .security import TLS, Token, as_tls, channel_credentials
-
 __all__ = ["ChannelSettings", "checked_target", "metadata_of"]
 
 _URL = re.compile(r"(https?|grpcs?)://([^/]+)/?")
@@ -27,11 +24,11 @@ _USER_AGENT = "dynserve"
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """What ``connect`` is told of the channel; see there."""
+    """What ``connect`` is told of the channel; see there. Credentials None: in the clear."""
 
     target: str
-    tls: bool | str | os.PathLike[str] | bytes | TLS | grpc.ChannelCredentials = False
-    token: Token | None = None
+    credentials: grpc.ChannelCredentials | None = None
+    server_name: str | None = None
     compression: grpc.Compression | None = None
     service_config: str | Mapping[str, Any] | None = None
     keepalive: float | None = None
@@ -40,24 +37,18 @@ class ChannelSettings:
     options: Iterable[tuple[str, Any]] = ()
 
     def open(self) -> grpc.Channel:
-        """A channel for sync calls.
-
-        Raises:
-            TargetError, CredentialsError: as ``connect`` says.
-        """
-        target, options = checked_target(self.target), self._options()
-        credentials = channel_credentials(self.tls, self.token)
-        if credentials is None:
-            return grpc.insecure_channel(target, options, self.compression)
-        return grpc.secure_channel(target, credentials, options, self.compression)
+        """A channel for sync calls."""
+        if self.credentials is None:
+            return grpc.insecure_channel(self.target, self._options(), self.compression)
+        return grpc.secure_channel(self.target, self.credentials, self._options(), self.compression)
 
     def open_aio(self) -> grpc.aio.Channel:
-        """A channel for calls on the running event loop; raises as :meth:`open`."""
-        target, options = checked_target(self.target), self._options()
-        credentials = channel_credentials(self.tls, self.token)
-        if credentials is None:
-            return grpc.aio.insecure_channel(target, options, self.compression)
-        return grpc.aio.secure_channel(target, credentials, options, self.compression)
+        """A channel for calls on the running event loop."""
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, self._options(), self.compression)
+        return grpc.aio.secure_channel(
+            self.target, self.credentials, self._options(), self.compression
+        )
 
     def _options(self) -> list[tuple[str, Any]]:
         """Arguments of gRPC's core; the user's own come last and override.
@@ -76,12 +67,9 @@ class ChannelSettings:
         if self.max_message_bytes is not None:
             options.append(("grpc.max_receive_message_length", self.max_message_bytes))
             options.append(("grpc.max_send_message_length", self.max_message_bytes))
-        name = None
-        if not isinstance(self.tls, grpc.ChannelCredentials) and self.tls is not False:
-            name = as_tls(self.tls).server_name
-        if name is not None:
-            options.append(("grpc.ssl_target_name_override", name))
-            options.append(("grpc.default_authority", name))
+        if self.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", self.server_name))
+            options.append(("grpc.default_authority", self.server_name))
         return [*options, *self.options]
 
 

@@ -63,8 +63,10 @@ class Codec:
             TypeError: they cannot, or fields are given.
         """
         what = f"{self.method} takes a stream of requests"
-        if fields:
+        if fields and requests is None:
             raise TypeError(f"{what}: give an iterable of them, not the fields of one")
+        if fields:
+            raise TypeError(f"{what}, and no argument {', '.join(map(repr, fields))}")
         if isinstance(requests, (Mapping, Message, str, bytes)) or not isinstance(
             requests, expected
         ):
@@ -84,19 +86,25 @@ class Codec:
             text = f"a response is not a {name}: {error}"
             raise ReceivedError(grpc.StatusCode.INTERNAL, text) from error
 
-    def fail(self, error: Any) -> NoReturn:
-        """Raise what gRPC raised as a user gets it.
+    def fail(self, error: Any, cause: BaseException | None = None) -> NoReturn:
+        """Raise what gRPC raised, or says of a call, as a user gets it.
+
+        ``cause`` is what was raised where ``error`` was not.
 
         Raises:
             StatusError: always.
         """
+        if isinstance(error, grpc.RpcError):
+            # It may be the call itself, and would hold, through the frames that it came by, all
+            # that the call was given.
+            error.__traceback__ = None
         raise ReceivedError(
             error.code() or grpc.StatusCode.UNKNOWN,
             error.details() or "",
             tuple(error.initial_metadata() or ()),
             tuple(error.trailing_metadata() or ()),
             self._detail_class,
-        ) from error
+        ) from cause or error
 
     def _detail_class(self, name: str) -> type[Message]:
         if not self.schema.has_message(name):

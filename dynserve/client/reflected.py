@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,26 +22,27 @@ from dynserve.errors import DescriptorError, ReflectionError, SymbolError
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import join, parse_file
 from dynserve.schema.index import Index
-from dynserve.schema.placeholders import placeholders, undeclared
+from dynserve.schema.placeholders import placeholders
+from dynserve.schema.uses import Use
 from dynserve.status import StatusError
 
-if TYPE_CHECKING:
-    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+from .found import WELL_KNOWN, FoundFiles
 
 __all__ = ["Question", "Reflected", "Steps"]
 
 _log = logging.getLogger("dynserve.client")
 
 _VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
-# Custom options of a file are in what it imports; these are asked for by nobody else.
-_OPTIONS_FILE = "google/protobuf/descriptor.proto"
-_NOT_THERE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
 
 _Result = TypeVar("_Result")
 
 
 class Question(NamedTuple):
-    """Serialised requests for one stream of the method ``path``; as many answers are due."""
+    """Serialised requests for one stream of the method ``path``; as many answers are due.
+
+    Where there is only one it is best sent with the end of the stream: a server without the method
+    refuses at once, which asyncio's gRPC may take for a fault while a stream is written to.
+    """
 
     path: str
     requests: Sequence[bytes]
@@ -86,7 +88,7 @@ class Reflected:
         """
         if symbol in self._loaded:
             return
-        found = _Files(self._index.files)
+        found = FoundFiles(self._index)
         # Not every server finds a method or a field by its name, but all find what it is part of.
         part = symbol
         while part:
@@ -103,7 +105,7 @@ class Reflected:
 
     def load_file(self, name: str) -> Steps[None]:
         """The same for a file by its name."""
-        found = _Files(self._index.files)
+        found = FoundFiles(self._index)
         (answer,) = yield from self._ask([self._request(file_by_filename=name)])
         if answer.HasField("error_response"):
             raise SymbolError("file", name, (), place=f"on {self._target}")
@@ -129,6 +131,9 @@ class Reflected:
             path = f"/{self._versions[0]}.ServerReflection/ServerReflectionInfo"
             try:
                 answers = yield Question(path, encoded)
+                if len(answers) != len(encoded):
+                    problem = f"its reflection answers {len(encoded)} requests {len(answers)} times"
+                    raise ReflectionError(self._target, problem)
                 return [self._response.FromString(answer) for answer in answers]
             except StatusError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
@@ -139,46 +144,44 @@ class Reflected:
                     ) from error
                 del self._versions[0]
             except DecodeError as error:
-                raise ReflectionError(self._target, f"its reflection answers {error}") from error
+                raise self._senseless(error) from error
 
-    def _complete(self, found: _Files) -> Steps[None]:
+    def _complete(self, found: FoundFiles) -> Steps[None]:
         """Add the files to the schema, with all that they import and the extensions of types."""
-        asked: set[str] = set()  # types, for what declares them or for their extensions
-        homes: set[str] = set()
+        asked: set[Use | str] = set()  # types, for what declares them or for their extensions
         while True:
             yield from self._fetch_imports(found)
-            lost = self._lost(found)
-            if names := [name for name in lost if name not in asked]:
-                homes.update((yield from self._fetch_types(names, found)))
+            lost = found.undeclared()
+            if uses := [use for use in lost if use not in asked]:
+                yield from self._fetch_types(uses, found)
+                asked.update(uses)
             elif names := [name for name in found.extendable() if name not in asked]:
                 yield from self._fetch_extensions(names, found)
+                asked.update(names)
             else:
                 break
-            asked.update(names)
-        if missing := found.missing():
-            found.add(placeholders(missing, lost, homes))
-            self._spoil(missing, lost)
-        if found.files:
+        missing = list(found.missing())
+        if missing or lost:
+            types = {use.full_name: use.is_enum for use in lost}
+            found.add(placeholders(missing, types))
+            self._spoil(missing, types)
+        if found:
+            found.link()
             self._index.add_set(self._target, join(found.in_order()))
 
-    def _lost(self, found: _Files) -> dict[str, bool]:
-        """The types that should be declared in files that are missing."""
-        return undeclared(found.files.values(), self._index) if found.missing() else {}
-
-    def _fetch_types(self, names: Sequence[str], found: _Files) -> Steps[list[str]]:
-        """What declares the types: a server may know a file by another name than its importers.
-
-        Returns:
-            The names of the files.
-        """
-        requests = [self._request(file_containing_symbol=name) for name in names]
-        homes = []
-        for answer in (yield from self._ask(requests)):
+    def _fetch_types(self, uses: Sequence[Use], found: FoundFiles) -> Steps[None]:
+        """What declares the types: a server may know a file by another name than its importers."""
+        names = list(dict.fromkeys(name for use in uses for name in use.meanings()))
+        well_known = [name for name in names if name.startswith(f"{WELL_KNOWN}.")]
+        if well_known:
+            found.add((yield functools.partial(_well_known, well_known)))
+        others = [name for name in names if name not in well_known]
+        requests = [self._request(file_containing_symbol=name) for name in others]
+        for answer in (yield from self._ask(requests)) if requests else ():
             if not answer.HasField("error_response"):
-                homes += found.add(self._parsed(answer)[:1])
-        return homes
+                found.add(self._parsed(answer))
 
-    def _fetch_imports(self, found: _Files) -> Steps[None]:
+    def _fetch_imports(self, found: FoundFiles) -> Steps[None]:
         unknown: set[str] = set()
         while names := [name for name in found.missing() if name not in unknown]:
             requests = [self._request(file_by_filename=name) for name in names]
@@ -190,7 +193,7 @@ class Reflected:
             if still:
                 found.add((yield functools.partial(_installed, still)))
 
-    def _fetch_extensions(self, types: Sequence[str], found: _Files) -> Steps[None]:
+    def _fetch_extensions(self, types: Sequence[str], found: FoundFiles) -> Steps[None]:
         """What is known of extensions is not worth a failure: many servers do not tell."""
         requests = [self._request(all_extension_numbers_of_type=name) for name in types]
         try:
@@ -218,7 +221,15 @@ class Reflected:
         files = list(answer.file_descriptor_response.file_descriptor_proto)
         if not files:
             raise ReflectionError(self._target, "its reflection answers with no file")
+        for data in files:
+            try:
+                parse_file(data)
+            except DecodeError as error:
+                raise self._senseless(error) from error
         return files
+
+    def _senseless(self, error: Exception) -> ReflectionError:
+        return ReflectionError(self._target, f"its reflection answers in no known form: {error}")
 
     def _refusal(self, what: str, answer: Any) -> ReflectionError:
         error = answer.error_response
@@ -227,73 +238,25 @@ class Reflected:
             f"its reflection refuses {what}: {error.error_message or error.error_code}",
         )
 
-    def _spoil(self, missing: dict[str, list[str]], types: Iterable[str]) -> None:
-        for file, importers in missing.items():
-            _log.debug("%s does not tell of %s, imported by %s", self._target, file, importers[0])
-        files = ", ".join(map(repr, missing))
-        reason = f"{self._target} does not tell of {files}"
+    def _spoil(self, missing: Iterable[str], types: Iterable[str]) -> None:
+        """Note which types are not what they should be, and why."""
+        reason = f"{self._target} does not tell of {', '.join(map(repr, missing)) or 'their files'}"
+        _log.debug("%s", reason)
         names = sorted(types)
         self._spoiled.update(dict.fromkeys(names, reason))
         if names:
             _log.warning("%s: fields of the types %s stay encoded", reason, ", ".join(names))
 
 
-class _Files:
-    """The files of one question that the schema does not have; ``known`` are those that it has."""
+def _well_known(types: Sequence[str]) -> list[bytes]:
+    """The files that declare these well-known types, as they are installed here."""
+    from dynserve.schema.imports import builtin_roots
 
-    def __init__(self, known: Iterable[str]) -> None:
-        self._known = known
-        self.files: dict[str, FileDescriptorProto] = {}
-        self._data: dict[str, bytes] = {}
-
-    def add(self, files: Iterable[bytes]) -> list[str]:
-        """Take serialised files, but for those that are there; returns the names of all."""
-        names = []
-        for data in files:
-            file = parse_file(data)
-            names.append(file.name)
-            if file.name not in self._known and file.name not in self.files:
-                self.files[file.name] = file
-                self._data[file.name] = data
-        return names
-
-    def missing(self) -> dict[str, list[str]]:
-        """What is imported and not there, with those that import it."""
-        missing: dict[str, list[str]] = {}
-        for name, file in self.files.items():
-            for other in (*file.dependency, *file.option_dependency):
-                if other not in self._known and other not in self.files:
-                    missing.setdefault(other, []).append(name)
-        return missing
-
-    def extendable(self) -> Iterator[str]:
-        """The message types in it that can have extensions."""
-        for file in self.files.values():
-            if file.name != _OPTIONS_FILE:
-                scope = f"{file.package}." if file.package else ""
-                yield from _extendable(scope, file.message_type)
-
-    def in_order(self) -> list[bytes]:
-        """The files, each after what it imports, so that another thread never sees it without."""
-        ordered: dict[str, None] = {}
-        todo = [(name, False) for name in reversed(self.files)]
-        open_: set[str] = set()
-        while todo:
-            name, is_done = todo.pop()
-            if is_done:
-                ordered[name] = None
-            elif name in self.files and name not in ordered and name not in open_:
-                open_.add(name)
-                todo.append((name, True))
-                todo += [(other, False) for other in self.files[name].dependency]
-        return [self._data[name] for name in ordered]
-
-
-def _extendable(scope: str, messages: Iterable[DescriptorProto]) -> Iterator[str]:
-    for message in messages:
-        if message.extension_range:
-            yield scope + message.name
-        yield from _extendable(f"{scope}{message.name}.", message.nested_type)
+    folders = [os.path.join(root, "google", "protobuf") for root in builtin_roots()]
+    existing = [one for one in folders if os.path.isfile(os.path.join(one, "any.proto"))]
+    index = Schema.load(*existing, include=builtin_roots()).index
+    homes = {index.file_of(name) for name in types} - {None}
+    return [index.raw(file) for file in sorted(map(str, homes))]
 
 
 def _installed(names: Sequence[str]) -> list[bytes]:

@@ -61,8 +61,12 @@ class TLS:
 
 def channel_credentials(
     tls: bool | str | os.PathLike[str] | bytes | TLS | grpc.ChannelCredentials, token: Token | None
-) -> grpc.ChannelCredentials | None:
-    """What the two arguments of ``connect`` mean; None for a connection that is not encrypted.
+) -> tuple[grpc.ChannelCredentials | None, str | None]:
+    """What the two arguments of ``connect`` mean.
+
+    Returns:
+        The credentials, None for a connection that is not encrypted; and the name that the
+        server's certificate must have, None where it is the host's.
 
     Raises:
         CredentialsError: a file cannot be read, or a token would be sent in the clear.
@@ -74,18 +78,15 @@ def channel_credentials(
                 "would be sent unencrypted; give tls=True, or where the connection is safe by"
                 " other means metadata={'authorization': 'Bearer …'}",
             )
-        return None
-    channel = tls if isinstance(tls, grpc.ChannelCredentials) else as_tls(tls).credentials()
-    if token is None:
-        return channel
-    return grpc.composite_channel_credentials(channel, _call_credentials(token))
-
-
-def as_tls(tls: bool | str | os.PathLike[str] | bytes | TLS) -> TLS:
-    """``True`` is TLS with the system's roots, a path or PEM bytes are an own authority."""
-    if isinstance(tls, TLS):
-        return tls
-    return TLS() if isinstance(tls, bool) else TLS(ca=tls)
+        return None, None
+    if isinstance(tls, grpc.ChannelCredentials):
+        channel, name = tls, None
+    else:
+        given = tls if isinstance(tls, TLS) else TLS() if isinstance(tls, bool) else TLS(ca=tls)
+        channel, name = given.credentials(), given.server_name
+    if token is not None:
+        channel = grpc.composite_channel_credentials(channel, _call_credentials(token))
+    return channel, name
 
 
 def _call_credentials(token: Token) -> grpc.CallCredentials:

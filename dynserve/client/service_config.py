@@ -19,11 +19,20 @@ _MOST_ATTEMPTS = 5  # more are taken for 5 by every gRPC
 
 @dataclass(frozen=True)
 class Retry:
-    """When a call is tried again, and how long is waited before: up to ``initial_backoff`` seconds
-    the first time, ``multiplier`` times as long each time after, never above ``max_backoff``.
+    """When a call is tried again: while nothing of its answer has come.
 
-    A call is tried again while nothing of its answer has come. ``codes`` are what the attempt
-    before must have ended with. https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+    https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+
+    Args:
+        attempts: how many there are at most, the first included; from 2 to 5.
+        initial_backoff: seconds that are waited before the second attempt, at most: the time is
+            chosen at random.
+        max_backoff: the longest wait, in seconds.
+        multiplier: what the wait grows by from one attempt to the next.
+        codes: what an attempt must have ended with for there to be another.
+
+    Raises:
+        ValueError: a number is out of its range, or there is no code.
     """
 
     attempts: int = 3
@@ -56,8 +65,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class MethodPolicy:
-    """What holds for a method: retry, a deadline in seconds (the sooner of it and the call's own
-    counts), and whether a call waits for a connection rather than fail with UNAVAILABLE."""
+    """What holds for a method.
+
+    Args:
+        retry: when a call is tried again.
+        timeout: seconds until the call ends with DEADLINE_EXCEEDED; the sooner of it and the call's
+            own counts. It is kept by the client: the server is told the call's own.
+        wait_for_ready: whether a call waits for a connection rather than fail with UNAVAILABLE.
+    """
 
     retry: Retry | None = None
     timeout: float | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from types import TracebackType
 from typing import Any, TypeVar
@@ -10,11 +9,9 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from dynserve.errors import ReflectionError
 from dynserve.method import MethodInfo
-from dynserve.status import Metadata, ReceivedError
 
-from .base import ClientBase, split_path
+from .base import ClientBase, failed, split_path, unreachable
 from .reflected import Question, Steps
 from .stub import Stub
 from .sync_call import Method, method_of
@@ -90,9 +87,14 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
         """Connect now, and return when the server can be called.
 
         Raises:
-            grpc.FutureTimeoutError: it could not in ``timeout`` seconds.
+            TimeoutError: it could not in ``timeout`` seconds.
         """
-        grpc.channel_ready_future(self._channel).result(timeout)
+        ready = grpc.channel_ready_future(self._channel)
+        try:
+            ready.result(timeout)
+        except grpc.FutureTimeoutError as error:
+            ready.cancel()
+            raise unreachable(self.target, timeout) from error
 
     def close(self) -> None:
         """Cancel the calls under way and end the connection."""
@@ -120,15 +122,28 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
             method = self._methods.setdefault(info.path, made)
         return method
 
+    def _ask(self, question: Question) -> list[bytes]:
+        """The answers of the server's reflection."""
+        channel: Any = self._channel
+        first, *others = question.requests
+        options = {"timeout": self._reflection_timeout, "metadata": self._reflection_metadata}
+        try:
+            if others:
+                return list(
+                    channel.stream_stream(question.path)(iter(question.requests), **options)
+                )
+            return list(channel.unary_stream(question.path)(first, **options))
+        except grpc.RpcError as error:
+            raise failed(error) from error
+
     def _run(self, steps: Steps[_Result]) -> _Result:
         """Take the steps, one question to the server's reflection after the other."""
         with self._lock:
-            conversation = _Conversation(self, self._reflection_metadata, self._reflection_timeout)
             try:
                 step = next(steps)
                 while True:
                     try:
-                        answer = conversation.ask(step) if isinstance(step, Question) else step()
+                        answer = self._ask(step) if isinstance(step, Question) else step()
                     except Exception as error:
                         step = steps.throw(error)
                     else:
@@ -136,53 +151,6 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
             except StopIteration as end:
                 result: _Result = end.value
                 return result
-            finally:
-                conversation.end()
 
 
 connect = Client
-
-
-class _Conversation:
-    """Questions and answers on one stream; another one when the method is another."""
-
-    def __init__(self, client: Client, metadata: Metadata, timeout: float | None) -> None:
-        self._client = client
-        self._metadata = metadata
-        self._timeout = timeout
-        self._path = ""
-        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._answers: Any = None
-
-    def ask(self, question: Question) -> list[bytes]:
-        """The answers, in order."""
-        if question.path != self._path:
-            self._begin(question.path)
-        for request in question.requests:
-            self._requests.put(request)
-        try:
-            answers = [next(self._answers) for _ in question.requests]
-        except grpc.RpcError as error:
-            status: Any = error
-            self._path = ""  # the stream has ended
-            raise ReceivedError(status.code(), status.details() or "") from error
-        except StopIteration:
-            self._path = ""
-            problem = "ended the stream of its reflection"
-            raise ReflectionError(self._client.target, problem) from None
-        return answers
-
-    def _begin(self, path: str) -> None:
-        self.end()
-        self._path = path
-        self._requests = queue.SimpleQueue()
-        channel: Any = self._client.channel
-        self._answers = channel.stream_stream(path)(
-            iter(self._requests.get, None), timeout=self._timeout, metadata=self._metadata
-        )
-
-    def end(self) -> None:
-        """End the stream, if there is one."""
-        self._requests.put(None)
-        if self._answers is not None:
-            self._answers.cancel()

@@ -192,8 +192,9 @@ class Outgoing:
 
     def encoded(self) -> Iterator[bytes]:
         """What is sent."""
+        requests, self._requests = self._requests, ()  # not to be held by who holds the error
         try:
-            for request in self._requests:
+            for request in requests:
                 yield self._encode(request)
         except GeneratorExit:
             raise

@@ -190,11 +190,11 @@ class _TestCodec(Codec):
         super().__init__(codec.schema, codec.method)
         self._raised = raised
 
-    def fail(self, error: Any) -> NoReturn:
+    def fail(self, error: Any, cause: BaseException | None = None) -> NoReturn:
         behind = self._raised.behind(error.details() or "")
         if behind is not None:
             raise behind
-        super().fail(error)
+        super().fail(error, cause)
 
 
 class _TestClient(Client):

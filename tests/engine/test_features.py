@@ -7,9 +7,7 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +19,7 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # for what channelz knows
 
 from dynserve.engines import engine_maker
+from tests.authority import Authority
 from tests.engine.test_engines import WAIT, Channel, generic, on_loop
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -66,52 +65,6 @@ async def async_echo(request: bytes, context: Any) -> bytes:
 
 
 # ---- security
-
-
-class Authority:
-    """A certificate authority of the test's own, made by the openssl command."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-        self._openssl(
-            "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 "
-            "-keyout ca.key -out ca.crt -days 2 -subj /CN=authority"
-        )
-        self.root = (folder / "ca.crt").read_bytes()
-
-    def issue(self, name: str) -> tuple[bytes, bytes]:
-        """A private key and its certificate."""
-        self._openssl(
-            "req -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 "
-            f"-keyout {name}.key -out {name}.csr -subj /CN={name}"
-        )
-        (self._folder / "names").write_text(f"subjectAltName=DNS:{name}\n")
-        self._openssl(
-            f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial "
-            f"-extfile names -out {name}.crt -days 2"
-        )
-        key, certificate = (self._folder / f"{name}.{end}" for end in ("key", "crt"))
-        return key.read_bytes(), certificate.read_bytes()
-
-    def _openssl(self, command: str) -> None:
-        done = subprocess.run(
-            ["openssl", *command.split()],
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def authorities(tmp_path_factory: pytest.TempPathFactory) -> list[Authority]:
-    """Two authorities that do not know each other."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("authorities")
-    return [Authority(folder / name) for name in ("first", "second")]
 
 
 def who(request: bytes, context: Any) -> bytes:
