@@ -129,6 +129,15 @@ def _start(run: Run) -> Iterator[Reached]:
             yield Reached(f"{times:.2f}x {base}", round(times, 2) <= 1.05)
 
 
+def _client(run: Run) -> Iterator[Reached]:
+    for world in WORLDS:
+        section = run.section(f"client {world}")
+        if section is not None and "dynserve" in section.names:
+            for figure, what in (("us", "time"), ("cpu us", "CPU")):
+                times = ratio(section, "dynserve", "generated stub", figure).median
+                yield Reached(f"{world} {times:.3f}x the {what}", round(times, 2) <= 1.03)
+
+
 AIMS = (
     Aim(
         "unary throughput, sync handlers, against grpc.server with generated code",
@@ -156,6 +165,7 @@ AIMS = (
     Aim("tree of 5,000 files from the cache, to its first service", "100 ms, 15 MB", _tree),
     Aim("one service of that tree, cold", "25 ms", _one_service),
     Aim("start to first answered call, cached, against a hand-written server", "1.05x", _start),
+    Aim("a client's unary call beside a generated stub's on its channel", "within 3 %", _client),
 )
 
 

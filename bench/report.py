@@ -36,6 +36,8 @@ FIGURES = {  # the head of a column, and how many digits stand behind the point
     "stream p99": ("stream p99 µs", 0),
     "cpu ms": ("CPU ms", 0),
     "ms": ("ms", 0),
+    "us": ("µs", 0),
+    "cpu us": ("CPU µs", 0),
     "load ms": ("load ms", 1),
     "with a service ms": ("with a service ms", 1),
     "load MB": ("load MB", 1),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import aims
+import calling
 import loads
 import own
 import page
@@ -35,7 +36,7 @@ LOADS: dict[str, tuple[Load, ...]] = {
     "waits": loads.WAITS,
     "open": loads.OPEN,
 }
-PARTS = (*LOADS, *own.PARTS, "start", "schema")
+PARTS = (*LOADS, *own.PARTS, "start", "schema", *calling.PARTS)
 NEED_CLIENT = ("streams", "mixed", "open", "plain")
 NEED_H2LOAD = ("unary", "mixed", "waits", "plain", "growth")
 STARTS_PER_ROUND = 2  # a start takes a fraction of a second, and is noisier than a load
@@ -71,6 +72,11 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--write",
         action="store_true",
         help="write results.json, and from it results.md, results.svg and docs/performance.md",
+    )
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="as --write, and keep what results.json has of parts that are not measured now",
     )
     parser.add_argument(
         "--from",
@@ -115,6 +121,9 @@ def sections(args: argparse.Namespace, run: Run, workspace: Workspace) -> Iterat
     if "schema" in args.only:
         ways = variants.available(schema.WAYS, args.words, run.skipped)
         yield from schema.compare(ways, rounds, workspace)
+    for called in calling.PARTS:
+        if called in args.only:
+            yield from calling.compare(called, rounds, seconds, workspace)
 
 
 def client(parts: Sequence[str]) -> list[str] | None:
@@ -155,6 +164,15 @@ def measured(args: argparse.Namespace) -> Run:
     return run
 
 
+def added(kept: Run, run: Run) -> Run:
+    """The run that is kept, with the sections of another, which say so."""
+    new = {section.key: section for section in run.sections}
+    for section in new.values():
+        section.notes.append(f"Measured by itself: {run.stated()}")
+    kept.sections = [one for one in kept.sections if one.key not in new] + run.sections
+    return kept
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 1 where a variant failed, 130 on Ctrl-C; its children are ended either way."""
     args = options(argv)
@@ -169,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     print(f"## Aims\n\n{aims.table(run)}\n")
-    if args.write:
+    if args.add:
+        run = added(Run.read(RESULTS), run)
+    if args.write or args.add:
         run.write(RESULTS)
         page.write(run)
     return 1 if any(section.failures for section in run.sections) else 0
