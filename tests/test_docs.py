@@ -4,7 +4,9 @@ A page is read from top to bottom in an empty folder (beside ``examples`` and ``
   * a block whose first line is a comment with a file name (``# hello.py``) becomes that file;
   * other ``python`` blocks are run, all of a page in one namespace;
   * ``sh`` blocks are run command by command; a server that one starts serves until the page ends
-    or starts another, on a port of its own, which is put where the page says the usual one;
+    or starts another, on a port of its own, which is put where the page says the usual one, in
+    files and Python too; ``echo … |`` is what a command reads, ``echo $?`` its exit code;
+  * what a verb prints is what a terminal without colours shows;
   * a ``text`` block is what the block before it prints; ``…`` stands for anything on a line, and
     on a line of its own for any lines.
 """
@@ -21,6 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import traceback
@@ -90,13 +93,20 @@ class Runner:
         self._namespace: dict[str, Any] = {"__name__": "page"}
         self._server: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, str] = {}  # as the page says → as it is
+        self._code = 0  # of the last verb
 
     def run(self, block: Block, shown: str | None) -> str | None:
         """What the block prints; None where it cannot be known."""
         if block.language == "python":
-            return self._python(block.text, shown is not None)
+            return self._python(self._replaced(block.text, self._ports), shown is not None)
         printed = [self._command(words, shown) for words in commands_of(block.text)]
         return None if None in printed else "".join(map(str, printed))
+
+    def write(self, block: Block) -> None:
+        """Make the file that the block is."""
+        path = Path(str(block.file))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._replaced(block.text, self._ports), "utf-8")
 
     def _python(self, source: str, may_raise: bool) -> str:
         with captured() as out:
@@ -113,11 +123,12 @@ class Runner:
         match words:
             case ["dynserve", "run", *options] | ["python", "-m", "dynserve", "run", *options]:
                 return self._serve(options, shown)
+            case ["echo", "$?"]:
+                return f"{self._code}\n"
+            case ["echo", given, "|", "dynserve", *arguments]:
+                return self._verb(arguments, shown, f"{given}\n")
             case ["dynserve", *arguments]:
-                with captured() as out:
-                    code = invoke(arguments)
-                assert shown is not None or code == 0, out.getvalue()
-                return out.getvalue()
+                return self._verb(arguments, shown)
             case ["python", *arguments]:
                 return self._child(shown, sys.executable, *arguments)
             case ["openssl", *arguments]:
@@ -129,6 +140,18 @@ class Runner:
                     return None
                 return self._child(shown, tool, *arguments)
         raise AssertionError(f"a command that this test does not run: {shlex.join(words)}")
+
+    def _verb(self, arguments: list[str], shown: str | None, given: str = "") -> str:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin, captured(_Terminal()) as out:
+            stdin.write(given)
+            stdin.seek(0)
+            sys.stdin, usual = stdin, sys.stdin
+            try:
+                self._code = invoke(arguments)
+            finally:
+                sys.stdin = usual
+        assert shown is not None or self._code == 0, out.getvalue()
+        return self._replaced(out.getvalue(), {is_: says for says, is_ in self._ports.items()})
 
     def _child(self, shown: str | None, *words: str) -> str:
         child = subprocess.run(
@@ -182,15 +205,22 @@ class Runner:
         self._server, self._ports = None, {}
 
 
+class _Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
 @contextlib.contextmanager
-def captured() -> Iterator[io.StringIO]:
-    out = io.StringIO()
+def captured(out: io.StringIO | None = None) -> Iterator[io.StringIO]:
+    out = out or io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         yield out
 
 
 def _is_not_run(command: str) -> bool:
-    is_of_a_page = "test_hello.py" in command
+    is_of_a_page = re.search(r"\btest_\w+\.py\b", command) is not None
     return command.startswith(tuple(NOT_RUN)) and not is_of_a_page
 
 
@@ -210,6 +240,7 @@ def runner(
     for name in ("examples", "protos"):
         (folder / name).symlink_to(ROOT / name)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("NO_COLOR", "1")
     runner = Runner(tmp_path / "server.log", tool)
     yield runner
     runner.stop()
@@ -227,9 +258,7 @@ def test_every_snippet_runs_and_prints_what_the_page_shows(
         if block.language == "text":
             continue
         if block.file is not None:
-            path = Path(block.file)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text, "utf-8")
+            runner.write(block)
             continue
         assert block.language in ("python", "sh"), f"a block that is not run:\n{block.text}"
         printed = runner.run(block, shown)
@@ -271,6 +300,18 @@ def test_the_package_on_the_plugins_page_offers_a_plugin() -> None:
     project = tomllib.loads(textwrap.dedent(file))["project"]
     assert project["entry-points"] == {plugins.GROUP: {"weather": "my_package.weather:app"}}
     assert '        weather.py          app = App("weather.proto")\n' in listing
+
+
+def test_the_table_has_every_flag_of_grpcurl(tool: Callable[[str], str]) -> None:
+    """Who knows grpcurl finds each of its flags, and nothing that it has not."""
+    helped = subprocess.run(
+        [tool("grpcurl"), "-help"], capture_output=True, text=True, timeout=30, check=True
+    )
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    _, _, table = page.partition("## If you know grpcurl\n")
+    named = re.findall(r"^\| `(-[\w-]+)` \|", table, re.MULTILINE)
+    flags = re.findall(r"^  (-[\w-]+)", helped.stdout + helped.stderr, re.MULTILINE)
+    assert sorted(named) == sorted(flags)
 
 
 def test_readme_has_the_two_commands() -> None:

@@ -63,18 +63,26 @@ class AsyncMethod(MethodBase):
         Raises:
             MessageError: the request does not fit; nothing was sent.
         """
-        options = self._options(timeout, metadata, credentials, wait_for_ready, compression)
-        codec = self._codec
-        if not self.info.kind.request_streaming:
-            data = codec.encode_one(request, fields)
-            return AsyncCall(self._multicallable(data, **options), codec, None)
-        if request is None and not fields:
-            return AsyncCall(self._multicallable(None, **options), codec, None)
-        requests = codec.stream_of(request, fields, (AsyncIterable, Iterable))
-        outgoing = Outgoing(requests, codec)
-        call = self._multicallable(outgoing.encoded(), **options)
-        outgoing.cancel = call.cancel
-        return AsyncCall(call, codec, outgoing)
+        outgoing: Outgoing | None = None
+        if not self._codec.sends_stream:
+            sent: Any = self._codec.encode_one(request, fields)
+        elif request is None and not fields:
+            sent = None
+        else:
+            requests = self._codec.stream_of(request, fields, (AsyncIterable, Iterable))
+            outgoing = Outgoing(requests, self._codec)
+            sent = outgoing.encoded()
+        call = self._multicallable(
+            sent,
+            timeout=self._seconds(timeout),
+            metadata=self._metadata(metadata),
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        if outgoing is not None:
+            outgoing.cancel = call.cancel
+        return AsyncCall(call, self._codec, outgoing)
 
 
 class Outgoing:
@@ -127,7 +135,7 @@ class AsyncCall:
         self._outgoing = outgoing
         self._messages: AsyncIterator[bytes] | None = None
         # Where one request goes with the head of the call, no send can fail by itself.
-        self._ending = Ending(call) if codec.method.kind.request_streaming else None
+        self._ending = Ending(call) if codec.sends_stream else None
 
     @property
     def info(self) -> MethodInfo:
@@ -135,7 +143,7 @@ class AsyncCall:
         return self._codec.method
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if self.info.kind.response_streaming:
+        if self._codec.gets_stream:
             raise TypeError(f"{self.info} answers with a stream; write: async for response in …")
         try:
             data = yield from self._call.__await__()
@@ -145,7 +153,7 @@ class AsyncCall:
         return self._codec.decode(data)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if not self.info.kind.response_streaming:
+        if not self._codec.gets_stream:
             raise TypeError(f"{self.info} answers with one message; write: response = await …")
         return self._responses()
 

@@ -180,30 +180,29 @@ class MethodBase(Documented):
         **fields: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of a request, and what a call is told, as the arguments of gRPC's stubs."""
-        options = self._options(timeout, metadata, credentials, wait_for_ready, compression)
-        return fields, options
-
-    def _options(
-        self,
-        timeout: float | None,
-        metadata: GivenMetadata | None,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> dict[str, Any]:
-        if timeout is not None and not isinstance(timeout, (int, float)):
-            raise TypeError(
-                f"{self.info}: got timeout={timeout!r}, expected seconds; a field of the name of an"
-                " argument is given in a dict"
-            )
-        given = self._defaults.metadata
-        return {
-            "timeout": self._defaults.timeout if timeout is None else timeout,
-            "metadata": given if metadata is None else (*given, *metadata_of(metadata)),
+        return fields, {
+            "timeout": self._seconds(timeout),
+            "metadata": self._metadata(metadata),
             "credentials": credentials,
             "wait_for_ready": wait_for_ready,
             "compression": compression,
         }
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        """The deadline of a call."""
+        if timeout is None:
+            return self._defaults.timeout
+        if not isinstance(timeout, (int, float)):
+            raise TypeError(
+                f"{self.info}: got timeout={timeout!r}, expected seconds; a field of the name of an"
+                " argument is given in a dict"
+            )
+        return timeout
+
+    def _metadata(self, metadata: GivenMetadata | None) -> Metadata:
+        """The client's and the call's own."""
+        given = self._defaults.metadata
+        return given if metadata is None else (*given, *metadata_of(metadata))
 
     def __repr__(self) -> str:
         return f"<method {self.info}: {self.info.kind}>"

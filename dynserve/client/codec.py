@@ -19,11 +19,13 @@ __all__ = ["Codec"]
 class Codec:
     """Encodes the requests of a method and decodes its responses and errors."""
 
-    __slots__ = ("_request", "_response", "method", "schema")
+    __slots__ = ("_request", "_response", "gets_stream", "method", "schema", "sends_stream")
 
     def __init__(self, schema: Schema, method: MethodInfo) -> None:
         self.schema = schema
         self.method = method
+        self.sends_stream = method.kind.request_streaming
+        self.gets_stream = method.kind.response_streaming
         self._request: Any = method.request
         self._response: Any = method.response
 
@@ -48,11 +50,11 @@ class Codec:
             TypeError: both are given.
             MessageError: as :meth:`encode`.
         """
-        if fields:
-            if request is not None:
-                raise TypeError(f"{self.method}: give a request or its fields, not both")
-            return self.encode(fields)
-        return self.encode(self._request() if request is None else request)
+        if not fields:
+            return self.encode(self._request() if request is None else request)
+        if request is not None:
+            raise TypeError(f"{self.method}: give a request or its fields, not both")
+        return self.encode(fields)
 
     def stream_of(
         self, requests: Any, fields: Mapping[str, Any], expected: type | tuple[type, ...]

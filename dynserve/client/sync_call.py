@@ -75,7 +75,14 @@ class Method(MethodBase):
             StatusError: the call ended with another status than OK.
             MessageError: the request does not fit; it was not sent.
         """
-        options = self._options(timeout, metadata, credentials, wait_for_ready, compression)
+        fields, options = self._told(
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+            **fields,
+        )
         return self._answer(request, fields, options)
 
     def with_call(self, request: Any = None, /, **arguments: Any) -> tuple[Any, grpc.Call]:
@@ -109,7 +116,7 @@ class Method(MethodBase):
         options: dict[str, Any],
     ) -> tuple[Any, Outgoing | None]:
         """gRPC's call, and the stream of requests if it takes one."""
-        if not self.info.kind.request_streaming:
+        if not self._codec.sends_stream:
             return begin(self._codec.encode_one(request, fields), **options), None
         requests = self._codec.stream_of(request, fields, Iterable)
         outgoing = Outgoing(requests, self._codec)
