@@ -98,11 +98,12 @@ class Converter:
         Raises:
             MessageError: it has none.
         """
-        from google.protobuf import json_format
+        import json
 
-        with _as_message_error(message):
-            pool = cast("Any", self._pool)
-            return json_format.MessageToJson(message, descriptor_pool=pool, **options)
+        written = {"indent": 2, "sort_keys": False, "ensure_ascii": True}  # as in MessageToJson
+        form = {name: value for name, value in options.items() if name not in written}
+        written.update((name, options[name]) for name in written.keys() & options.keys())
+        return json.dumps(self.to_dict(message, form), **written)  # type: ignore[arg-type]
 
     def from_text(self, text: str, message: type[Message]) -> Message:
         """A message from protobuf's text format.
@@ -130,9 +131,12 @@ class Converter:
         """
         from google.protobuf import json_format
 
+        from .map_order import sort_maps
+
         with _as_message_error(message):
             pool = cast("Any", self._pool)
-            return json_format.MessageToDict(message, descriptor_pool=pool, **options)
+            form = json_format.MessageToDict(message, descriptor_pool=pool, **options)
+            return cast("dict[str, Any]", sort_maps(form, message.DESCRIPTOR, self._pool))
 
     def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""
