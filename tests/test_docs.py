@@ -127,7 +127,7 @@ class Runner:
                 return f"{self._code}\n"
             case ["echo", given, "|", "dynserve", *arguments]:
                 return self._verb(arguments, shown, f"{given}\n")
-            case ["dynserve", *arguments]:
+            case ["dynserve", *arguments] | ["python", "-m", "dynserve", *arguments]:
                 return self._verb(arguments, shown)
             case ["python", *arguments]:
                 return self._child(shown, sys.executable, *arguments)
@@ -212,10 +212,20 @@ class _Terminal(io.StringIO):
         return True
 
 
+class _Beside(io.TextIOBase):
+    """Standard error, which is no terminal: there is no progress bar on a slow machine."""
+
+    def __init__(self, out: io.StringIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        return self._out.write(text)
+
+
 @contextlib.contextmanager
 def captured(out: io.StringIO | None = None) -> Iterator[io.StringIO]:
     out = out or io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(_Beside(out)):
         yield out
 
 

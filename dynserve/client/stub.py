@@ -59,7 +59,8 @@ class Stub(Documented, Generic[_Method]):
         method = self._service.methods.get(name)
         if method is None:
             near = did_you_mean(name, self._service.methods)
-            raise AttributeError(f"{self._service.name} has no method {name!r}{near}")
+            text = f"{self._service.name} has no method {name!r}{near}"
+            raise AttributeError(text, name=name, obj=None)  # Python would suggest a name, too
         made = self._make(method)
         self.__dict__[name] = made
         return made
