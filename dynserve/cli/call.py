@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynserve.errors import MessageError
+from dynserve.errors import DynserveError, MessageError
+from dynserve.status import DETAILS_KEY, StatusError
 
 from .completion import complete_method
-from .stream import chunks_of, json_values, text_values
-from .target import Target, connection_options, refuse_sources, target_argument
+from .options import Seconds, connection_options
+from .progress import waiting
+from .report import Report
+from .stream import DataError, chunks_of, is_streamed, json_values, text_values
+from .target import Target, refuse_sources
+from .writer import Writer
 
 if TYPE_CHECKING:
     from dynserve.client.sync import Client
@@ -22,35 +28,40 @@ if TYPE_CHECKING:
 
 __all__ = ["call"]
 
-
-class _DataError(click.ClickException):
-    """What was given as data is not what the method takes."""
-
-    exit_code = 2
+_GOOGLES = "google.rpc."
+# How a request names the type of what an Any in it holds.
+_CONTENTS = {
+    "json": re.compile(r'"@type"\s*:\s*"[^"]*/([\w.]+)"'),
+    "text": re.compile(r"\[[^\[\]]*/\s*([\w.]+)\s*\]"),
+}
 
 
 @click.command()
-@target_argument
+@click.argument("target", metavar="ADDR")
 @click.argument("method", metavar="PKG.SERVICE/METHOD", shell_complete=complete_method)
 @click.option(
     "-d", "--data", metavar="JSON|@FILE|-",
-    help="The request, or those of a stream beside each other or a line each. @FILE reads a file; -"
-    " reads standard input, and sends each message as it comes. Without it an empty request is"
-    " sent, or none where they are a stream.",
+    help="The request; for a stream several, concatenated or one on each line. @FILE reads a file,"
+    " - reads standard input, and each message is sent as soon as it is read. Without --data an"
+    " empty request is sent, or a stream of none.",
 )  # fmt: skip
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-    help="The deadline of the call, which the server is told.",
+    "--timeout", type=Seconds(), metavar="SECONDS",
+    help="The deadline of the call; the server is told.",
 )  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(("json", "text")), default="json", show_default=True,
-    help="Of requests and responses: JSON, or protobuf's text format, with a record separator"
-    " (0x1E) between messages.",
+    help="The form of requests and responses: JSON, or protobuf's text format with a record"
+    " separator (0x1E) between messages.",
 )  # fmt: skip
-@click.option("--emit-defaults", is_flag=True, help="Print fields that have their default, too.")
+@click.option(
+    "--emit-defaults",
+    is_flag=True,
+    help="Print fields that have their default value, too (JSON only).",
+)
 @click.option(
     "--compact/--indent", default=None,
-    help="Print each response on one line, or over several.  [default: --indent on a terminal]",
+    help="Print each response on one line, or on several.  [default: --indent on a terminal]",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Print metadata and timing to standard error.")
 @connection_options
@@ -64,9 +75,11 @@ def call(
     compact: bool | None,
     verbose: bool,
 ) -> None:
-    """Call a method of a server and print what it answers.
+    """Call a method of a server.
 
-    The exit code is 0 for the status OK, and 64 + the status code for any other.
+    ADDR is HOST:PORT or unix:PATH. Messages are JSON; those of a stream are sent as they are read
+    and printed as they arrive. The exit code is 0 for the status OK, and 64 + the status code for
+    any other.
 
     \b
     Examples:
@@ -74,134 +87,105 @@ def call(
       dynserve call localhost:50051 chat.ChatService/Chat -d -
     """
     refuse_sources(target, "call")
+    if emit_defaults and form == "text":
+        click.echo("Warning: --emit-defaults has no effect on the text format", err=True)
     is_compact = not sys.stdout.isatty() if compact is None else compact
+    report = Report(verbose)
     with target.connect() as client:
-        report = _Report(verbose)
-        called = client.method(method)
+        with waiting("Asking the server"):
+            called = client.method(method)
         report.resolved(called)
-        write = _Writer(client, form, is_compact, emit_defaults)
-        requests = _requests(client, called, data, form)
-        limits = [limit for limit in (timeout, target.remaining()) if limit is not None]
-        report.sent(target.header)
-        _exchange(called, requests, min(limits, default=None), write, report)
+        request = _request(target, client, called, data, form)
+        write = Writer(client, form, is_compact, emit_defaults)
+        try:
+            _exchange(called, request, timeout, write, report, target)
+        except StatusError as error:
+            _load_details(client, error)
+            raise
 
 
 def _exchange(
-    method: Method, requests: Iterator[Any], timeout: float | None, write: _Writer, report: _Report
+    method: Method, request: Any, timeout: float | None, write: Writer, report: Report, to: Target
 ) -> None:
     """Send, and print each response as it comes."""
-    kind = method.info.kind
-    request = requests if kind.request_streaming else _only(requests, method)
-    if kind.response_streaming:
+    report.sent(to.metadata)
+    if method.info.kind.response_streaming:
         call = method(request, timeout=timeout)
         responses: Iterable[Any] = call
     else:
         call = method.future(request, timeout=timeout)
         responses = (future.result() for future in (call,))
-    count = 0
-    try:
-        for response in report.received(call, responses):
-            write(response)
-            count += 1
-    finally:
-        report.ended(call, count)
+    for response in report.received(call, responses):
+        write(response)
 
 
-def _only(requests: Iterator[Any], method: Method) -> Any:
-    given = list(itertools.islice(requests, 2))
+def _request(target: Target, client: Client, method: Method, data: str | None, form: str) -> Any:
+    """What the method is called with; all of it is known to fit, unless it is read on the way."""
+    requests = _messages(client, method, data, form)
+    if method.info.kind.request_streaming:
+        return requests if data is None or is_streamed(data) else iter(list(requests))
+    given = target.within_max_time(lambda: list(itertools.islice(requests, 2)))
     if len(given) > 1:
-        raise _DataError(f"{method.info} takes one request, --data has more.")
+        raise DataError(f"--data: {method.info} takes one request, and this is more than one.")
     return given[0] if given else None
 
 
-def _requests(client: Client, method: Method, data: str | None, form: str) -> Iterator[Any]:
+def _messages(client: Client, method: Method, data: str | None, form: str) -> Iterator[Any]:
     """The messages of ``--data``, each when it is asked for."""
     if data is None:
-        return
-    message = method.info.request
+        return iter(())
     values = text_values if form == "text" else json_values
-    for number, text in enumerate(values(chunks_of(data)), 1):
+    return _parsed(client, method, values(chunks_of(data)), form)  # looks for the file now
+
+
+def _parsed(client: Client, method: Method, texts: Iterable[str], form: str) -> Iterator[Any]:
+    schema = client.schema
+    parse = schema.from_text if form == "text" else schema.from_json
+    for number, text in enumerate(texts, 1):
+        which = f", message {number}" if method.info.kind.request_streaming or number > 1 else ""
         try:
-            yield (
-                client.schema.from_text(text, message)
-                if form == "text"
-                else (client.schema.from_json(text, message))
-            )
+            try:
+                message: Any = parse(text, method.info.request)
+            except MessageError:
+                if not _load_contents(client, text, form):
+                    raise
+                message = parse(text, method.info.request)
         except MessageError as error:
-            which = "" if number == 1 else f", message {number}"
-            raise _DataError(f"--data{which}: {error}") from error
+            raise DataError(f"--data{which}: {error}") from error
+        if not message.IsInitialized():
+            missing = ", ".join(message.FindInitializationErrors())
+            raise DataError(f"--data{which}: required fields are missing: {missing}.")
+        yield message
 
 
-class _Writer:
-    """Prints responses."""
-
-    def __init__(self, client: Client, form: str, compact: bool, emit_defaults: bool) -> None:
-        self._client = client
-        self._is_text = form == "text"
-        self._is_first = True
-        self._options: dict[str, Any] = {"indent": None if compact else 2, "ensure_ascii": False}
-        if emit_defaults:
-            self._options["always_print_fields_with_no_presence"] = True
-        self._compact = compact
-
-    def __call__(self, response: Any) -> None:
-        self._client.load_contents(response)
-        if self._is_text:
-            if not self._is_first:
-                click.echo("\x1e")
-            self._is_first = False
-            click.echo(self._client.schema.to_text(response), nl=False)
-        else:
-            click.echo(self._client.schema.to_json(response, **self._options))
+def _load_contents(client: Client, text: str, form: str) -> bool:
+    """Have the schema hold the types that a text names for its ``Any``; whether there are some."""
+    names = [name for name in _CONTENTS[form].findall(text) if not client.schema.has_message(name)]
+    _load(client, names)
+    return bool(names)
 
 
-class _Report:
-    """What ``--verbose`` says, on standard error."""
-
-    def __init__(self, verbose: bool) -> None:
-        self._verbose = verbose
-        self._start = time.perf_counter()
-        self._sent = self._start
-
-    def resolved(self, method: Method) -> None:
-        self._say(f"* {method.info} ({method.info.kind}), found in {self._since(self._start)}")
-
-    def sent(self, headers: Iterable[str]) -> None:
-        self._sent = time.perf_counter()
-        for header in headers:
-            self._say(f"> {header}")
-
-    def received(self, call: Any, responses: Iterable[Any]) -> Iterator[Any]:
-        """The responses, with what comes before the first of them said first."""
-        for number, response in enumerate(responses):
-            if number == 0:
-                self._metadata(call.initial_metadata())
-                self._say(f"* first response after {self._since(self._sent)}")
-            yield response
-
-    def ended(self, call: Any, count: int) -> None:
-        if self._verbose and not call.is_active():
-            self._metadata(call.trailing_metadata())
-            responses = "1 response" if count == 1 else f"{count} responses"
-            said = f"* {call.code().name}, {responses}, {self._since(self._sent)} in all"
-            self._say(said)
-
-    def _metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        for name, value in metadata:
-            self._say(f"< {name}: {_shown(value)}")
-
-    def _say(self, line: str) -> None:
-        if self._verbose:
-            click.echo(line, err=True)
-
-    @staticmethod
-    def _since(start: float) -> str:
-        return f"{(time.perf_counter() - start) * 1000:.1f} ms"
+def _load(client: Client, names: Iterable[str]) -> None:
+    """Have the schema hold these types, if anyone tells of them."""
+    for name in names:
+        with contextlib.suppress(DynserveError, StatusError):
+            client.load(name)
 
 
-def _shown(value: str | bytes) -> str:
-    if isinstance(value, str):
-        return value
-    import base64
+def _load_details(client: Client, error: StatusError) -> None:
+    """Have the schema hold the types of an error's details, if anyone tells of them.
 
-    return base64.b64encode(value).decode()
+    What is not known of google.rpc here, nobody else is asked for.
+    """
+    from google.protobuf.message import DecodeError
+    from google.rpc.status_pb2 import Status
+
+    data = dict(error.trailing_metadata()).get(DETAILS_KEY)
+    if not isinstance(data, bytes):
+        return
+    try:
+        details = Status.FromString(data).details
+    except DecodeError:
+        return
+    names = (detail.type_url.rpartition("/")[2] for detail in details)
+    _load(client, [name for name in names if not name.startswith(_GOOGLES)])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from .completion import complete_symbol
-from .target import Target, connection_options, target_argument
+from .options import connection_options, target_argument
+from .target import Target
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from dynserve.schema import Schema
 
 __all__ = ["describe"]
+
+_THEME = "ansi_dark"  # the terminal's own colours
 
 
 @click.command()
@@ -22,14 +27,15 @@ __all__ = ["describe"]
 @click.argument("symbols", metavar="[SYMBOL]...", nargs=-1, shell_complete=complete_symbol)
 @click.option(
     "--json-template", is_flag=True,
-    help="Print a request to fill in instead, in JSON: of a method, or of a message type.",
+    help="Print a JSON request to fill in instead, for a method or a message.",
 )  # fmt: skip
 @connection_options
-def describe(target: Target, symbols: tuple[str, ...], json_template: bool) -> None:
-    """Describe services, methods, messages, enums, fields or extensions.
+def describe(target: Target, symbols: tuple[str, ...], json_template: bool) -> int:
+    """Show symbols as .proto text.
 
-    A SYMBOL is a full name; of a method also pkg.Service/Method. Without any, every service is
-    described.
+    A SYMBOL is the full name of a service, method, message, field, enum or extension; a method may
+    also be named as pkg.Service/Method. Without a SYMBOL every service is shown. Comments are
+    shown, too, where the server or the source has them.
 
     \b
     Examples:
@@ -39,10 +45,13 @@ def describe(target: Target, symbols: tuple[str, ...], json_template: bool) -> N
     """
     names = tuple(symbol.removeprefix("/").replace("/", ".") for symbol in symbols)
     with target.tell() as told:
-        names = names or told.services()
-        for name in names:
-            told.load(name)
+        code = 0
+        if names:
+            told.load(names)
+        else:
+            names, code = told.load_services()
         _print_all(told.schema, names, json_template)
+    return code
 
 
 def _print_all(schema: Schema, names: tuple[str, ...], json_template: bool) -> None:
@@ -51,6 +60,8 @@ def _print_all(schema: Schema, names: tuple[str, ...], json_template: bool) -> N
     for position, name in enumerate(names):
         if position:
             click.echo()
+        if len(names) > 1 and not json_template:
+            click.echo(f"// {name}, in {schema.index.file_of(name)}\n")
         if json_template:
             click.echo(json.dumps(_template(schema, name), indent=2, ensure_ascii=False))
         else:
@@ -61,6 +72,9 @@ def _template(schema: Schema, name: str) -> object:
     from .example import template_of
 
     service, _, method = name.rpartition(".")
+    if name in schema.index.services:
+        such = "".join(f", such as {name}/{each}" for each in list(schema.method_kinds(name))[:1])
+        raise click.UsageError(f"--json-template: {name} is a service; name a method of it{such}.")
     if service in schema.index.services:
         message = schema.method(f"{service}/{method}").request
     else:
@@ -69,12 +83,14 @@ def _template(schema: Schema, name: str) -> object:
 
 
 def _print_proto(text: str) -> None:
-    """In colours on a terminal."""
-    if not sys.stdout.isatty():
-        click.echo(text.rstrip("\n"))
+    """In colours on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    text = harmless(text.rstrip("\n"))
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        click.echo(text)
         return
     from rich.console import Console
     from rich.syntax import Syntax
 
-    syntax = Syntax(text.rstrip("\n"), "protobuf", background_color="default", word_wrap=True)
-    Console().print(syntax)
+    coloured = Syntax(text, "protobuf", theme=_THEME, background_color="default").highlight(text)
+    coloured.rstrip()
+    Console().print(coloured, soft_wrap=True)  # lines stay whole, to be copied

@@ -38,19 +38,19 @@ _WELL_KNOWN: dict[str, Any] = {
 
 def example_of(descriptor: Any) -> Any:
     """A message of that type in protobuf's JSON form: what it requires and its first few fields."""
-    return _Maker(_MAX_FIELDS, _MAX_DEPTH, has_maps=False).message(descriptor, ())
+    return _Maker(_MAX_FIELDS, _MAX_DEPTH, is_whole=False).message(descriptor, ())
 
 
 def template_of(descriptor: Any) -> Any:
     """A message of that type in protobuf's JSON form with all its fields; of a oneof the first."""
-    return _Maker(sys.maxsize, _MAX_TEMPLATE_DEPTH, has_maps=True).message(descriptor, ())
+    return _Maker(sys.maxsize, _MAX_TEMPLATE_DEPTH, is_whole=True).message(descriptor, ())
 
 
 class _Maker:
-    def __init__(self, most_fields: int, most_depth: int, has_maps: bool) -> None:
+    def __init__(self, most_fields: int, most_depth: int, is_whole: bool) -> None:
         self._most_fields = most_fields
         self._most_depth = most_depth
-        self._has_maps = has_maps
+        self._is_whole = is_whole
 
     def message(self, descriptor: Any, outer: tuple[str, ...]) -> Any:
         name: str = descriptor.full_name
@@ -80,8 +80,9 @@ class _Maker:
         if inner is None:
             return _SCALARS.get(field.type, 1)
         if _is_map(field):
-            return self._map(inner, outer) if self._has_maps else None
-        is_shown = len(outer) <= self._most_depth and inner.full_name != "google.protobuf.Any"
+            return self._map(inner, outer) if self._is_whole else None
+        is_telling = self._is_whole or inner.full_name != "google.protobuf.Any"
+        is_shown = is_telling and len(outer) <= self._most_depth
         if inner.full_name in outer:
             return None
         return self.message(inner, outer) if is_shown or field.is_required else None

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dynserve.errors import DescriptorError
+from dynserve.errors import DescriptorError, SymbolError
 
 from .completion import complete_symbol
+from .files import check_nothing_is_lost, write
+from .options import connection_options, target_argument
 from .progress import with_progress
-from .target import Target, connection_options, target_argument
+from .target import Target
 
 if TYPE_CHECKING:
     from dynserve.schema import Schema
 
 __all__ = ["export"]
 
-# protoc and buf bring these themselves.
-_WELL_KNOWN = "google/protobuf/"
+_WELL_KNOWN = "google/protobuf/"  # protoc and buf bring these themselves
 
 
 @click.command()
 @target_argument
 @click.argument("symbols", metavar="[SYMBOL]...", nargs=-1, shell_complete=complete_symbol)
 @click.option(
-    "-o", "--output", metavar="FILE",
-    help="Write a descriptor set, with all that it needs; - is standard output.",
+    "-o", "--output", metavar="FILE", type=click.Path(readable=False),
+    help="Write a descriptor set, with everything that is imported; - is standard output.",
 )  # fmt: skip
 @click.option(
     "--proto-dir", metavar="DIR", type=click.Path(path_type=Path),
-    help="Write .proto files below this folder, but for the well-known google/protobuf ones.",
+    help="Write .proto files below this folder, but not the google/protobuf ones that they import:"
+    " protoc and buf have those.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Write over .proto files that say something else.")
+@click.option("--force", is_flag=True, help="Replace .proto files that differ.")
 @connection_options
 def export(
     target: Target,
@@ -45,10 +45,12 @@ def export(
     output: str | None,
     proto_dir: Path | None,
     force: bool,
-) -> None:
-    """Write what a server's reflection tells as a descriptor set or as .proto files.
+) -> int:
+    """Write what a server reflects to files.
 
-    A SYMBOL is a full name, such as pkg.Service; without any, every service is exported.
+    The files are a descriptor set, or .proto files that compile to the same descriptors. A SYMBOL
+    is a full name, such as pkg.Service: its file and what that imports are written. Without a
+    SYMBOL every service of the server is exported, or every file of the source.
 
     \b
     Examples:
@@ -57,72 +59,111 @@ def export(
     """
     if output is None and proto_dir is None:
         raise click.UsageError("name what to write: -o FILE, --proto-dir DIR, or both.")
+    if force and proto_dir is None:
+        click.echo("Warning: --force has no effect, it is for --proto-dir", err=True)
+    names = tuple(symbol.removeprefix("/").replace("/", ".") for symbol in symbols)
     with target.tell() as told:
-        for name in with_progress(symbols or told.services(), "Asking the server"):
-            told.load(name)
-        schema = told.schema
+        code = 0
+        if names:
+            told.load(names)
+        else:
+            _, code = told.load_services()
+        asked = _files_of(told.schema, names) if names else told.declared_files()
+        # What is reflected has extensions, too.
+        files = told.schema.index.files if told.is_reflected else _with_imports(told.schema, asked)
+    texts = {} if proto_dir is None else _texts(told.schema, proto_dir, files, asked)
+    if not force:
+        check_nothing_is_lost(texts)
+    for path, text in texts.items():
+        write(path, text)
     if proto_dir is not None:
-        _write_protos(schema, proto_dir, force)
+        click.echo(f"{proto_dir}: {_count(texts, '.proto file')}", err=True)
     if output is not None:
-        _write_set(schema, output)
+        _write_set(told.schema, files, output)
+    return code
 
 
-def _write_set(schema: Schema, output: str) -> None:
+def _files_of(schema: Schema, symbols: Iterable[str]) -> set[str]:
+    """The files that declare the symbols.
+
+    Raises:
+        SymbolError: there is none of that name.
+    """
+    from dynserve.schema.descriptors import parse_file
+    from dynserve.schema.symbols import symbols_of
+
+    files = set()
+    for symbol in symbols:
+        file = schema.index.file_of(symbol)
+        if file is None:
+            raise SymbolError("symbol", symbol, schema.index.symbols())
+        known = set(symbols_of(parse_file(schema.index.stripped(file))))
+        if symbol not in known:
+            raise SymbolError("symbol", symbol, sorted(known))
+        files.add(file)
+    return files
+
+
+def _with_imports(schema: Schema, files: Iterable[str]) -> list[str]:
+    """The files and all that they import, each after its own imports."""
+    index = schema.index
+    found: set[str] = set()
+    todo = list(files)
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            options = (name for name in index.option_dependencies(file) if name in index.files)
+            todo += [*index.dependencies(file), *options]
+    return [file for file in index.files if file in found]
+
+
+def _texts(
+    schema: Schema, folder: Path, files: Iterable[str], asked: Iterable[str]
+) -> dict[Path, bytes]:
+    """The texts of the files by where they go."""
+    from dynserve.schema.imports import find_installed
+    from dynserve.schema.proto_text import file_text
+
+    wanted = set(asked)
+    names = {
+        folder.joinpath(*_parts(name)): name
+        for name in files
+        if name in wanted or not (name.startswith(_WELL_KNOWN) and find_installed(name))
+    }
+    return {
+        path: file_text(schema, name).encode()
+        for path, name in zip(names, with_progress(names.values(), "Printing"), strict=True)
+    }
+
+
+def _parts(name: str) -> list[str]:
+    """The components of a file's name, which a server made up: none leads out of the folder.
+
+    No other ending than .proto: it would be one that a shell, or make, reads by itself.
+
+    Raises:
+        DescriptorError: it is no such name.
+    """
+    parts = name.split("/")
+    odd = {"", ".", ".."} & set(parts) or "\\" in name or ":" in name or not name.isprintable()
+    if odd or not name.endswith(".proto"):
+        problem = "is no name for a .proto file below a folder; nothing is written (-o would)"
+        raise DescriptorError(repr(name), problem)
+    return parts
+
+
+def _write_set(schema: Schema, files: Collection[str], output: str) -> None:
     from dynserve.schema.descriptors import join
 
-    data = join(schema.index.raw(file) for file in schema.index.files)
+    data = join(schema.index.raw(file) for file in files)
     if output == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        _write(Path(output), data)
-        click.echo(f"{output}: {len(schema.index.files)} files, {len(data)} bytes", err=True)
+        write(Path(output), data)
+        click.echo(f"{output}: {_count(files, 'file')}, {len(data)} bytes", err=True)
 
 
-def _write_protos(schema: Schema, folder: Path, force: bool) -> None:
-    from dynserve.schema.proto_text import file_text
-
-    names = [name for name in schema.index.files if not name.startswith(_WELL_KNOWN)]
-    paths = {folder.joinpath(*_parts(name)): name for name in names}
-    texts = {
-        path: file_text(schema, paths[path]).encode() for path in with_progress(paths, "Printing")
-    }
-    if not force:
-        _check_nothing_is_lost(texts)
-    for path, text in texts.items():
-        _write(path, text)
-    click.echo(f"{folder}: {len(texts)} .proto files", err=True)
-
-
-def _parts(name: str) -> list[str]:
-    """The components of a file's name, which a server made up: none leads out of the folder."""
-    parts = name.split("/")
-    if {"", ".", ".."} & set(parts) or any(sign in name for sign in "\\\0") or ":" in parts[0]:
-        raise DescriptorError(name, "is no name for a file below a folder; it is not written")
-    return parts
-
-
-def _check_nothing_is_lost(texts: Mapping[Path, bytes]) -> None:
-    for path, text in texts.items():
-        if path.exists() and path.read_bytes() != text:
-            raise click.ClickException(
-                f"{path} is there and says something else; --force replaces it"
-            )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: who reads the file meanwhile finds the old one."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        os.chmod(file.name, 0o666 & ~_umask())
-        os.replace(file.name, path)
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _count(items: Collection[object], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

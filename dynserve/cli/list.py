@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from .completion import complete_service
-from .target import Target, connection_options, target_argument
+from .options import connection_options, target_argument
+from .target import Target
+from .terminal import harmless
 
 __all__ = ["list_services"]
 
@@ -15,10 +17,11 @@ __all__ = ["list_services"]
 @click.argument("service", required=False, shell_complete=complete_service)
 @connection_options
 def list_services(target: Target, service: str | None) -> None:
-    """List the services of a server, or the methods of a service.
+    """List services, or the methods of one.
 
-    ADDR is HOST:PORT or unix:PATH: the server is asked through its reflection, or --proto says what
-    it serves. SOURCE is a .proto file, a folder or a descriptor set, and no server is asked.
+    ADDR is HOST:PORT or unix:PATH. The server there is asked by reflection, unless --proto or
+    --descriptor-set says what it serves. SOURCE is a .proto file, a folder, a descriptor set or
+    package:NAME/PATH; then no server is asked.
 
     \b
     Examples:
@@ -32,4 +35,4 @@ def list_services(target: Target, service: str | None) -> None:
         else:
             lines = tuple(f"{service}/{name}" for name in told.methods(service))
     for line in lines:
-        click.echo(line)
+        click.echo(harmless(line))

@@ -7,7 +7,9 @@ where a server answered with another than OK.
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,17 +19,13 @@ import click
 from dynserve.errors import CompileError, DynserveError, PluginError
 from dynserve.status import StatusError
 
-from .call import call
-from .check import check
-from .completion import completion
-from .describe import describe
-from .export import export
-from .list import list_services
-from .run import run
+from .terminal import harmless, is_unicode
 
 __all__ = ["cli", "invoke", "main"]
 
 _STATUS_CODES = 64
+_COMPLETING = "_DYNSERVE_COMPLETE"
+_ADDRESS = r"[^/]+:\d+|unix:.+"
 
 # Where the frames between the command and a plugin's first line are.
 _IMPORTERS = (
@@ -37,7 +35,32 @@ _IMPORTERS = (
 )
 
 
+_VERBS = {  # the module of each, and its command there
+    "call": ".call:call",
+    "check": ".check:check",
+    "completion": ".completion:completion",
+    "describe": ".describe:describe",
+    "export": ".export:export",
+    "list": ".list:list_services",
+    "run": ".run:run",
+}
+
+
 class _Group(click.Group):
+    """Imports the verb that is run, and no other: who calls a server does not load one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the verbs."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb by its name."""
+        if cmd_name not in _VERBS:
+            return None
+        module, _, attribute = _VERBS[cmd_name].partition(":")
+        found: click.Command = getattr(importlib.import_module(module, __package__), attribute)
+        return found
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -46,9 +69,12 @@ class _Group(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError:
             target = args[0]
-            if not (target.endswith(".py") or os.path.exists(target)):
+            if re.fullmatch(_ADDRESS, target):
+                verb = "list"
+            elif target.endswith(".py") or os.path.exists(target):
+                verb = "check" if target.endswith(".proto") else "run"
+            else:
                 raise
-            verb = "check" if target.endswith(".proto") else "run"
             problem = f"No such command {target!r}. Did you mean: dynserve {verb} {target}?"
             raise click.UsageError(problem, ctx) from None
 
@@ -59,17 +85,21 @@ def cli() -> None:
     """Serve any .proto from Python, and call any server, with no generated code."""
 
 
-for verb in (call, check, completion, describe, export, list_services, run):
-    cli.add_command(verb)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit; ``argv`` is by default the process's own."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_unicode(stream):
+            stream.reconfigure(errors="backslashreplace")  # a comment in a .proto may have any sign
     sys.exit(invoke(argv))
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    if _COMPLETING in os.environ:
+        importlib.import_module(".completion", __package__)  # what it does for bash, click asks
     try:
         code = cli.main(argv, prog_name="dynserve", standalone_mode=False)
     except click.ClickException as error:
@@ -83,30 +113,32 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         return _STATUS_CODES + error.code().value[0]
     except (click.Abort, KeyboardInterrupt):
         return 130  # 128 + SIGINT, as shells have it
-    except SystemExit:  # by click, when whoever read our output has gone
-        return 1
+    except SystemExit as error:  # by click: names were completed, or nobody reads our output
+        return error.code if isinstance(error.code, int) else 1
     return int(code or 0)
 
 
 def _print_error(error: DynserveError) -> None:
     if isinstance(error, CompileError):
-        click.echo(str(error), err=True)  # in the compiler's own form, which editors can read
+        click.echo(harmless(str(error)), err=True)  # in the compiler's own form, for editors
         return
     if isinstance(error, PluginError) and error.__cause__ is not None:
         click.echo(_own_traceback(error.__cause__), err=True, nl=False)
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {harmless(str(error))}", err=True)
 
 
 def _print_status(error: StatusError) -> None:
-    from google.protobuf import json_format
+    from google.protobuf import json_format, text_format
 
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {harmless(str(error))}", err=True)
     for detail in error.status_details:
         try:
-            shown = json_format.MessageToJson(detail, indent=None, ensure_ascii=False)
+            shown = json_format.MessageToJson(
+                detail, indent=None, ensure_ascii=False, preserving_proto_field_name=True
+            )
         except Exception:  # of a type that nobody here knows
-            shown = str(detail)
-        click.echo(f"  {detail.DESCRIPTOR.full_name}: {shown}", err=True)
+            shown = text_format.MessageToString(detail, as_one_line=True)
+        click.echo(f"  {detail.DESCRIPTOR.full_name}: {harmless(shown)}", err=True)
 
 
 def _own_traceback(error: BaseException) -> str:

@@ -1,32 +1,51 @@
-"""What the verbs of the client are pointed at: an address, or sources that name the same.
-
-The options that say how to connect are the same for each of them, and are declared here.
-"""
+"""What the verbs of the client are pointed at: an address, or sources that name the same."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import functools
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+import grpc
 
-from dynserve.errors import TargetError
+from dynserve.errors import (
+    CredentialsError,
+    DynserveError,
+    ReflectionError,
+    SymbolError,
+    TargetError,
+)
+from dynserve.schema.sources import SET_SUFFIXES
+from dynserve.status import StatusError
+
+from .headers import pairs_of
+from .progress import waiting, with_progress
 
 if TYPE_CHECKING:
     from dynserve.client.sync import Client
     from dynserve.schema import Schema
+    from dynserve.status import Metadata
 
-__all__ = ["Target", "Told", "connection_options", "refuse_sources", "target_argument"]
+__all__ = ["Target", "Told", "refuse_sources"]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
-_SET_ENDINGS = (".binpb", ".pb", ".protoset", ".desc", ".gz")
-_GLOB = "*?["
+_ENDINGS = (".proto", *SET_SUFFIXES, ".gz")
+_ASKING = "Asking the server"
+_MOST_ASKED = 10  # services of a package, for the symbols beside them
+_OF_PATHS = "*?[/"
+# What the library says of its arguments, in the words of the options here.
+_OPTIONS_FOR = {
+    "tls=True": "--tls",
+    "name the .proto files, too": "name its .proto files with --proto",
+}
+_OPTION_OF = {"ca": "--cacert"}
 
 
 class Target(NamedTuple):
@@ -66,9 +85,18 @@ class Target(NamedTuple):
         return (
             os.path.exists(self.name)
             or self.name.startswith("package:")
-            or self.name.endswith((".proto", *_SET_ENDINGS))
-            or (":" not in self.name and any(sign in self.name for sign in _GLOB))
+            or self.name.endswith(_ENDINGS)
+            or (":" not in self.name and any(sign in self.name for sign in _OF_PATHS))
         )
+
+    @property
+    def metadata(self) -> Metadata:
+        """What every call carries.
+
+        Raises:
+            click.UsageError: a header is none.
+        """
+        return pairs_of(self.header)
 
     @contextlib.contextmanager
     def tell(self) -> Iterator[Told]:
@@ -77,157 +105,183 @@ class Target(NamedTuple):
             from dynserve.schema import Schema
 
             sources = (self.name, *self.proto, *self.descriptor_set)
-            yield Told(Schema.load(*sources, include=self.include), None)
+            with waiting("Compiling"):
+                schema = Schema.load(*sources, include=self.include)
+            yield Told(schema, None, is_reflected=False)
         else:
             with self.connect() as client:
-                yield Told(client.schema, client)
+                with waiting("Compiling"):
+                    schema = client.schema
+                yield Told(schema, client, not (self.proto or self.descriptor_set))
 
     def remaining(self) -> float | None:
         """The seconds that ``--max-time`` leaves."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-    def connect(self) -> Client:
-        """A client of the server that it names."""
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Client]:
+        """A client of the server that it names, for the block; closed when ``--max-time`` is over.
+
+        Raises:
+            StatusError: DEADLINE_EXCEEDED, where that ended what was under way in the block.
+        """
+        with self._client() as client:
+            timer = threading.Timer(self.remaining() or 0.0, client.close)
+            timer.daemon = True
+            if self.deadline is not None:
+                timer.start()
+            try:
+                yield client
+            except (StatusError, ValueError) as error:  # ValueError: gRPC's, of a closed channel
+                if self.remaining() != 0.0:
+                    raise
+                raise self._too_late() from error
+            except ReflectionError as error:
+                raise ReflectionError(error.target, _in_words_of_options(error.problem)) from error
+            finally:
+                timer.cancel()
+
+    def within_max_time(self, function: Callable[[], _Result]) -> _Result:
+        """What a function returns that may wait for long, and not for the server.
+
+        Raises:
+            StatusError: DEADLINE_EXCEEDED, ``--max-time`` is over; the function goes on.
+        """
+        if self.deadline is None:
+            return function()
+        future: concurrent.futures.Future[_Result] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            return future.result(self.remaining())
+        except concurrent.futures.TimeoutError as error:
+            raise self._too_late() from error
+
+    def _too_late(self) -> StatusError:
+        problem = f"not done after {self.max_time:g} s (--max-time)"
+        return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, problem)
+
+    def _client(self) -> Client:
         from dynserve.client.security import TLS
         from dynserve.client.sync import Client
 
-        limit: dict[str, Any] = {}
-        if self.deadline is not None:
-            limit["reflection_timeout"] = self.remaining()
+        if (self.cert is None) != (self.key is None):
+            given, missing = ("--key", "--cert") if self.cert is None else ("--cert", "--key")
+            raise click.UsageError(f"{given} needs {missing}, too.")
+        # The whole of it has a limit, where there is one.
+        limit: dict[str, Any] = {} if self.deadline is None else {"reflection_timeout": None}
         proof = (self.cacert, self.cert, self.key, self.server_name)
         tls = TLS(*proof) if any(proof) else self.tls or self.token is not None
-        return Client(
-            self.name,
-            *self.proto,
-            *self.descriptor_set,
-            include=self.include,
-            tls=tls,
-            token=self.token,
-            metadata=_pairs(self.header),
-            reflection_metadata=_pairs(self.reflect_header),
-            **limit,
-            max_message_bytes=self.max_message_bytes,
-            keepalive=self.keepalive,
-        )
+        metadata, of_reflection = self.metadata, pairs_of(self.reflect_header)
+        try:
+            return Client(
+                self.name,
+                *self.proto,
+                *self.descriptor_set,
+                include=self.include,
+                tls=tls,
+                token=self.token,
+                metadata=metadata,
+                reflection_metadata=of_reflection,
+                max_message_bytes=self.max_message_bytes,
+                keepalive=self.keepalive,
+                **limit,
+            )
+        except TargetError as error:
+            raise TargetError(error.target, _in_words_of_options(error.problem)) from error
+        except CredentialsError as error:
+            option = _OPTION_OF.get(error.name, f"--{error.name}")
+            raise CredentialsError(option, error.problem) from error
+
+
+def _in_words_of_options(problem: str) -> str:
+    for argument, option in _OPTIONS_FOR.items():
+        problem = problem.replace(argument, option)
+    return problem
 
 
 class Told:
-    """A schema, of which a server is asked what is needed."""
+    """A schema, of which a server is asked what is needed.
 
-    def __init__(self, schema: Schema, client: Client | None) -> None:
+    Args:
+        client: asks the server; None where there is none.
+        is_reflected: whether the schema is what the server's reflection was asked for so far.
+    """
+
+    def __init__(self, schema: Schema, client: Client | None, is_reflected: bool) -> None:
         self.schema = schema
+        self.is_reflected = is_reflected
         self._client = client
+
+    def declared_files(self) -> Collection[str]:
+        """The files that were asked for; not those that are only imported."""
+        if self.is_reflected:
+            return set(self.schema.index.services.values())
+        return self.schema.declared_files
 
     def services(self) -> tuple[str, ...]:
         """The names of the services."""
-        return self.schema.declared_services if self._client is None else self._client.services()
+        if self._client is None:
+            return self.schema.declared_services
+        with waiting(_ASKING):
+            return self._client.services()
 
     def methods(self, service: str) -> tuple[str, ...]:
         """The names of a service's methods, in the order of the file."""
         if self._client is not None:
-            self._client.service(service)
+            with waiting(_ASKING):
+                self._client.service(service)
         return tuple(self.schema.method_kinds(service))
 
-    def load(self, symbol: str) -> None:
-        """Have the schema hold a symbol, if there is one of that name."""
-        if self._client is not None:
-            self._client.load(symbol)
+    def load(self, symbols: Iterable[str]) -> None:
+        """Have the schema hold these symbols, where what they are part of is told.
 
-
-def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str | bytes]]:
-    """``name: value`` as metadata; the value of a name that ends in -bin is given in base64."""
-    import base64
-    import binascii
-
-    pairs: list[tuple[str, str | bytes]] = []
-    for header in headers:
-        name, colon, value = header.partition(":")
-        name, value = name.strip().lower(), value.strip()
-        if not colon or not name:
-            raise click.UsageError(f"got header {header!r}, expected 'name: value'.")
-        if name.endswith("-bin"):
+        Raises:
+            SymbolError: the server does not tell of one.
+        """
+        if self._client is None:
+            return
+        for symbol in with_progress(tuple(symbols), _ASKING):
             try:
-                padded = value + "=" * (-len(value) % 4)
-                pairs.append((name, base64.b64decode(padded, validate=True)))
-            except binascii.Error:
-                problem = f"header {name!r} is binary by its name: give its value in base64."
-                raise click.UsageError(problem) from None
-        else:
-            pairs.append((name, value))
-    return pairs
+                self._client.load(symbol)
+            except SymbolError as error:
+                raise self._with_what_is_near(self._client, error) from error
 
+    def _with_what_is_near(self, client: Client, error: SymbolError) -> SymbolError:
+        """The same error; what stands beside the services of its package may be meant, too."""
+        services = self.services()
+        package = error.name.rpartition(".")[0]
+        beside = [name for name in services if name.startswith(f"{package}.")]
+        for service in beside[:_MOST_ASKED]:
+            with contextlib.suppress(DynserveError, StatusError):
+                client.load(service)
+        return SymbolError(
+            error.kind, error.name, (*services, *self.schema.index.symbols()), error.place
+        )
 
-def target_argument(function: _Function) -> _Function:
-    """The first argument of every verb of the client."""
-    return click.argument("target", metavar="ADDR|SOURCE")(function)
+    def load_services(self) -> tuple[tuple[str, ...], int]:
+        """Have the schema hold every service; of what it lacks, a warning is printed.
 
-
-_OPTIONS = (
-    click.option(
-        "-p", "--proto", multiple=True, metavar="SOURCE",
-        help="What declares the services, instead of the server's reflection: a .proto file, a"
-        " folder, package:NAME/PATH. Repeatable.",
-    ),
-    click.option(
-        "-I", "--include", multiple=True, metavar="DIR", type=click.Path(path_type=Path),
-        help="A root that imports of --proto are searched in. Repeatable.",
-    ),
-    click.option(
-        "--descriptor-set", multiple=True, metavar="FILE",
-        help="The same from a descriptor set. Repeatable.",
-    ),
-    click.option(
-        "-H", "--header", multiple=True, metavar="'NAME: VALUE'",
-        help="Metadata for every call and for reflection; of a name that ends in -bin in base64."
-        " Repeatable.",
-    ),
-    click.option(
-        "--reflect-header", multiple=True, metavar="'NAME: VALUE'",
-        help="Metadata for reflection only. Repeatable.",
-    ),
-    click.option("--tls", is_flag=True, help="Encrypt; trust what the system trusts."),
-    click.option(
-        "--cacert", metavar="FILE",
-        help="Encrypt; trust the authorities in this PEM file instead.",
-    ),
-    click.option(
-        "--cert", metavar="FILE", help="Encrypt; prove who calls by this certificate, with --key."
-    ),
-    click.option("--key", metavar="FILE", help="The private key of --cert."),
-    click.option(
-        "--server-name", metavar="NAME",
-        help="Encrypt; the name that the server's certificate must have, if not the host's.",
-    ),
-    click.option(
-        "--token", metavar="TOKEN", envvar="DYNSERVE_TOKEN", show_envvar=True,
-        help="Encrypt; send 'authorization: Bearer TOKEN' with every call.",
-    ),
-    click.option(
-        "--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-        help="The longest that all of it may take.",
-    ),
-    click.option(
-        "--max-message-bytes", type=click.IntRange(min=1), metavar="BYTES",
-        help="The longest message to take.  [default: 4194304]",
-    ),
-    click.option(
-        "--keepalive", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-        help="Probe the connection after so long without traffic.",
-    ),
-)  # fmt: skip
-
-
-def connection_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare the options of :class:`Target`; the function gets one as ``target``."""
-
-    @functools.wraps(function)
-    def with_target(target: str, **options: Any) -> Any:
-        others = {name: options[name] for name in options if name not in Target._fields}
-        return function(target=Target.of({**options, "target": target}), **others)
-
-    for option in reversed(_OPTIONS):
-        with_target = option(with_target)
-    return with_target
+        Returns:
+            The services that it holds, and the exit code: a server may list more than it tells of.
+        """
+        listed = self.services()
+        told = []
+        for service in with_progress(listed, _ASKING):
+            try:
+                if self._client is not None:
+                    self._client.load(service)
+                told.append(service)
+            except SymbolError:
+                problem = f"{service} is listed by the server, which does not tell of it"
+                click.echo(f"Warning: {problem}", err=True)
+        return tuple(told), int(len(told) < len(listed))
 
 
 def refuse_sources(target: Target, verb: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,13 +143,11 @@ class ClientBase(abc.ABC):
         schema = self.schema
         while names := unknown_contents(message, schema):
             for name in names:
-                try:
+                with contextlib.suppress(SymbolError):
                     yield from self._source.load(name, "message type")
-                except SymbolError:
-                    _log.warning(
-                        "%s does not tell of %s: its content is not shown", self.target, name
-                    )
                 if not schema.has_message(name):
+                    text = "%s does not tell of %s: its content is not shown"
+                    _log.warning(text, self._source.name, name)
                     schema.index.add_set(name, join(placeholders([], {name: False})))
 
     def _codec(self, method: MethodInfo) -> Codec:

@@ -58,7 +58,7 @@ class Reflected:
     def __init__(self, target: str) -> None:
         from grpc_reflection.v1alpha import reflection_pb2  # v1 is the same on the wire
 
-        self._target = target
+        self.name = self._target = target
         self._request: Any = reflection_pb2.ServerReflectionRequest
         self._response: Any = reflection_pb2.ServerReflectionResponse
         self._versions = list(_VERSIONS)

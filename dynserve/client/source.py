@@ -17,6 +17,10 @@ class SchemaSource(Protocol):
     """A schema, and how to have it hold what is needed next; steps are run one at a time."""
 
     @property
+    def name(self) -> str:
+        """Who tells of symbols, for messages."""
+
+    @property
     def schema(self) -> Schema:
         """The schema as far as it is known."""
 
@@ -35,6 +39,8 @@ class SchemaSource(Protocol):
 
 class Given:
     """Sources, compiled when something of them is first needed."""
+
+    name = "the schema"
 
     def __init__(self, load: Callable[[], Schema]) -> None:
         self._load = load

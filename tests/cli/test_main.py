@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from dynserve import App, plugins
+from dynserve.app import Defaults
 from dynserve.cli.main import cli, invoke, main
+
+from .lab import ROOT
 
 HELP = """\
 Usage: dynserve [OPTIONS] COMMAND [ARGS]...
 
-  Serve any .proto from Python, with no generated code.
+  Serve any .proto from Python, and call any server, with no generated code.
 
 Options:
   --version   Show the version and exit.
   -h, --help  Show this message and exit.
 
 Commands:
-  check  Compile sources and report every error.
-  run    Serve plugins until Ctrl-C or SIGTERM.
+  call        Call a method of a server.
+  check       Compile sources and report every error.
+  completion  Print a script for completion in a shell.
+  describe    Show symbols as .proto text.
+  export      Write what a server reflects to files.
+  list        List services, or the methods of one.
+  run         Serve plugins until Ctrl-C or SIGTERM.
 """
 HELP_CHECK = """\
 Usage: dynserve check [OPTIONS] PATH...
@@ -83,6 +96,144 @@ Options:
   -h, --help                      Show this message and exit.
 """
 
+CONNECTION = """\
+  -p, --proto SOURCE              Take the services from this source, not from
+                                  the server's reflection: a .proto file, a
+                                  folder, package:NAME/PATH. Repeatable.
+  -I, --include DIR               An import root for .proto files. Repeatable.
+  --descriptor-set FILE           Take the services from this descriptor set.
+                                  Repeatable.
+  -H, --header 'NAME: VALUE'      Send this metadata with the call and with
+                                  reflection; the value of a name that ends in
+                                  -bin is base64. Repeatable.
+  --reflect-header 'NAME: VALUE'  Send this metadata with reflection only.
+                                  Repeatable.
+  --tls                           Use TLS; trust the system's authorities.
+  --cacert FILE                   Use TLS; trust the authorities in this PEM
+                                  file instead.
+  --cert FILE                     Use TLS; present this certificate, a PEM
+                                  file, to the server. Needs --key.
+  --key FILE                      The private key of --cert, a PEM file.
+  --server-name NAME              Use TLS; expect this name, not the host's,
+                                  in the server's certificate.
+  --token TOKEN                   Use TLS; send 'authorization: Bearer TOKEN'
+                                  with every call.  [env var: DYNSERVE_TOKEN]
+  --max-time SECONDS              The longest time for all of it: connecting,
+                                  reflection and the call.  [x>0]
+  --max-message-bytes BYTES       The longest message to send or receive.
+                                  [default: 4194304 to receive]
+                                  [1<=x<=2147483647]
+  --keepalive SECONDS             Probe the connection when it has been idle
+                                  for this long.  [x>0]
+  -h, --help                      Show this message and exit.
+"""
+HELP_LIST = """\
+Usage: dynserve list [OPTIONS] ADDR|SOURCE [SERVICE]
+
+  List services, or the methods of one.
+
+  ADDR is HOST:PORT or unix:PATH. The server there is asked by reflection,
+  unless --proto or --descriptor-set says what it serves. SOURCE is a .proto
+  file, a folder, a descriptor set or package:NAME/PATH; then no server is
+  asked.
+
+  Examples:
+    dynserve list localhost:50051
+    dynserve list localhost:50051 routeguide.RouteGuide
+    dynserve list protos/
+
+Options:
+"""
+HELP_DESCRIBE = """\
+Usage: dynserve describe [OPTIONS] ADDR|SOURCE [SYMBOL]...
+
+  Show symbols as .proto text.
+
+  A SYMBOL is the full name of a service, method, message, field, enum or
+  extension; a method may also be named as pkg.Service/Method. Without a
+  SYMBOL every service is shown. Comments are shown, too, where the server or
+  the source has them.
+
+  Examples:
+    dynserve describe localhost:50051 routeguide.RouteGuide
+    dynserve describe localhost:50051 routeguide.RouteGuide/GetFeature --json-template
+    dynserve describe protos/ routeguide.Feature
+
+Options:
+  --json-template                 Print a JSON request to fill in instead, for
+                                  a method or a message.
+"""
+HELP_CALL = """\
+Usage: dynserve call [OPTIONS] ADDR PKG.SERVICE/METHOD
+
+  Call a method of a server.
+
+  ADDR is HOST:PORT or unix:PATH. Messages are JSON; those of a stream are
+  sent as they are read and printed as they arrive. The exit code is 0 for the
+  status OK, and 64 + the status code for any other.
+
+  Examples:
+    dynserve call localhost:50051 helloworld.Greeter/SayHello -d '{"name": "you"}'
+    dynserve call localhost:50051 chat.ChatService/Chat -d -
+
+Options:
+  -d, --data JSON|@FILE|-         The request; for a stream several,
+                                  concatenated or one on each line. @FILE
+                                  reads a file, - reads standard input, and
+                                  each message is sent as soon as it is read.
+                                  Without --data an empty request is sent, or
+                                  a stream of none.
+  --timeout SECONDS               The deadline of the call; the server is
+                                  told.  [x>0]
+  --format [json|text]            The form of requests and responses: JSON, or
+                                  protobuf's text format with a record
+                                  separator (0x1E) between messages.
+                                  [default: json]
+  --emit-defaults                 Print fields that have their default value,
+                                  too (JSON only).
+  --compact / --indent            Print each response on one line, or on
+                                  several.  [default: --indent on a terminal]
+  -v, --verbose                   Print metadata and timing to standard error.
+"""
+HELP_EXPORT = """\
+Usage: dynserve export [OPTIONS] ADDR|SOURCE [SYMBOL]...
+
+  Write what a server reflects to files.
+
+  The files are a descriptor set, or .proto files that compile to the same
+  descriptors. A SYMBOL is a full name, such as pkg.Service: its file and what
+  that imports are written. Without a SYMBOL every service of the server is
+  exported, or every file of the source.
+
+  Examples:
+    dynserve export localhost:50051 -o set.binpb
+    dynserve export localhost:50051 --proto-dir protos
+
+Options:
+  -o, --output FILE               Write a descriptor set, with everything that
+                                  is imported; - is standard output.
+  --proto-dir DIR                 Write .proto files below this folder, but
+                                  not the google/protobuf ones that they
+                                  import: protoc and buf have those.
+  --force                         Replace .proto files that differ.
+"""
+HELP_COMPLETION = """\
+Usage: dynserve completion [OPTIONS] {bash|zsh|fish}
+
+  Print a script for completion in a shell.
+
+  It completes verbs, options, files, services, methods and symbols; for the
+  last three it asks the server or reads the source that was named before.
+
+  Examples:
+    dynserve completion bash > ~/.local/share/bash-completion/completions/dynserve
+    dynserve completion zsh > ~/.zfunc/_dynserve
+    dynserve completion fish > ~/.config/fish/completions/dynserve.fish
+
+Options:
+  -h, --help  Show this message and exit.
+"""
+
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,19 +243,81 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize(
-    ("words", "text"), [([], HELP), (["check"], HELP_CHECK), (["run"], HELP_RUN)]
+    ("verb", "text"),
+    [
+        ("", HELP),
+        ("call", HELP_CALL + CONNECTION),
+        ("check", HELP_CHECK),
+        ("completion", HELP_COMPLETION),
+        ("describe", HELP_DESCRIBE + CONNECTION),
+        ("export", HELP_EXPORT + CONNECTION),
+        ("list", HELP_LIST + CONNECTION),
+        ("run", HELP_RUN),
+    ],
 )
 def test_help_of_every_verb(
-    words: list[str], option: str, text: str, capsys: pytest.CaptureFixture[str]
+    verb: str, option: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each verb says what it takes, with examples; no other document is needed to use it."""
-    assert invoke([*words, option]) == 0
+    assert invoke([*verb.split(), option]) == 0
     assert capsys.readouterr() == (text, "")
+
+
+CONTEXT = click.Context(cli)
+VERBS = {
+    name: command
+    for name in cli.list_commands(CONTEXT)
+    if (command := cli.get_command(CONTEXT, name)) is not None
+}
+EXAMPLES = [
+    line.strip()
+    for command in VERBS.values()
+    for line in (command.help or "").partition("Examples:")[2].splitlines()
+    if line.strip() and command.name != "run"  # which does not end
+]
+
+
+@pytest.fixture(scope="module")
+def examples(cache: Path) -> Iterator[str]:
+    """The address of the examples that the help texts name."""
+    app = App()
+    for name in ("chat", "greeter", "route_guide"):
+        app.mount(plugins.load(str(ROOT / "examples" / name), Defaults()))
+    with app.server("127.0.0.1:0").in_thread() as server:
+        yield server.addresses[0]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_of_the_help_texts(
+    example: str,
+    examples: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They run as they stand there, but for the port."""
+    monkeypatch.chdir(tmp_path)
+    if "export" not in example:
+        shutil.copytree(ROOT / "protos", "protos")
+    command, _, _file = example.replace("localhost:50051", examples).partition(" > ")
+    program, *words = shlex.split(command)
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        code = invoke(words)
+    out, err = capsys.readouterr()
+    assert (program, code) == ("dynserve", 0), err
+    assert bool(out) == (words[0] != "export" and words[-1] != "-")
+
+
+def test_all_examples_are_found() -> None:
+    """As many as the texts have."""
+    assert len(EXAMPLES) == 13
 
 
 def test_every_verb_is_known_here() -> None:
     """The texts above are of all verbs that there are."""
-    assert sorted(cli.commands) == ["check", "run"]
+    verbs = ["call", "check", "completion", "describe", "export", "list", "run"]
+    assert sorted(VERBS) == verbs
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +358,14 @@ def test_wrong_words_exit_with_2(
 
 
 @pytest.mark.parametrize(
-    ("word", "verb"), [("hello.py", "run"), ("folder", "run"), ("folder/a.proto", "check")]
+    ("word", "verb"),
+    [
+        ("hello.py", "run"),
+        ("folder", "run"),
+        ("folder/a.proto", "check"),
+        ("localhost:50051", "list"),
+        ("unix:/run/s", "list"),
+    ],
 )
 def test_a_target_without_a_verb(
     word: str,
@@ -262,12 +482,17 @@ def test_a_syntax_error_is_shown_where_it_is(
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["check", "s.proto"], ["run", "-p", "s.proto", "--listen", "127.0.0.1:0"]],
-    ids=["help", "check", "run"],
+    [
+        ["--help"],
+        ["check", "s.proto"],
+        ["run", "-p", "s.proto", "--listen", "127.0.0.1:0"],
+        ["describe", "s.proto", "M"],
+    ],
+    ids=["help", "check", "run", "describe"],
 )
 def test_a_closed_pipe_is_quiet(words: list[str], tmp_path: Path) -> None:
     """When whoever read the output has gone, the command ends with 1 and no complaint."""
-    (tmp_path / "s.proto").write_text('syntax = "proto3";')
+    (tmp_path / "s.proto").write_text('syntax = "proto3"; message M {}')
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as gone:

@@ -567,3 +567,23 @@ def test_types_that_nobody_declares_are_named(
     assert caplog.messages == [
         f"{target} does not tell of their files: fields of the types Colour, Item stay encoded"
     ]
+
+
+@every_world
+def test_what_sources_do_not_declare_is_not_shown(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An Any of a type that is in no source keeps its name, and a warning is logged."""
+
+    async def body(client: Any, do: Any) -> Any:
+        box = (await do(client.method("box.Boxes/Get"))).info.response()
+        box.one.type_url = "t/not.There"
+        await do(client.load_contents(box))
+        return client.schema.to_dict(box)
+
+    schema = dynserve.Schema.load(ANY)
+    with caplog.at_level(logging.WARNING, "dynserve.client"):
+        assert within(world, "localhost:1", body, schema=schema) == {
+            "one": {"@type": "t/not.There"}
+        }
+    assert caplog.messages == ["the schema does not tell of not.There: its content is not shown"]
