@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dynserve import aio
+    from dynserve import testing as testing
     from dynserve.app import App
     from dynserve.client.security import TLS
     from dynserve.client.service_config import MethodPolicy, Retry, service_config
@@ -93,6 +94,7 @@ _HOMES = {
     "server": "Server",
     "service": "Service",
     "status": "StatusError",
+    "testing": "testing",
 }
 
 if not TYPE_CHECKING:  # a type checker would take it to mean that every name is there

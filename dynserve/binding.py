@@ -5,7 +5,7 @@ Every service becomes what ``grpc.method_handlers_generic_handler`` makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -44,7 +44,8 @@ def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
     Raises:
         BindError: something does not fit; every problem found is in it.
     """
-    binder = _Binder()
+    late = list(late)
+    binder = _Binder({service.name for service in late})
     for unit in units:
         binder.add(unit)
     for service in late:
@@ -62,7 +63,8 @@ class _Entry:
 
 
 class _Binder:
-    def __init__(self) -> None:
+    def __init__(self, built_in: Collection[str]) -> None:
+        self._built_in = built_in
         self.problems: list[str] = []
         self.table: dict[str, grpc.GenericRpcHandler] = {}
         self.services: dict[str, BoundService | LateService] = {}
@@ -77,6 +79,8 @@ class _Binder:
         for name in dict.fromkeys([*unit.schema.declared_services, *entries, *named]):
             if not self._is_known(unit.schema, name, ""):
                 continue
+            if name in self._built_in and not (name in entries or name in named):
+                continue  # what was exported of a server has health and reflection in it
             if self._is_new(name, unit.schema):
                 self._add_service(
                     unit, name, entries.get(name, {}), fallbacks.get(name) or fallbacks.get(None)

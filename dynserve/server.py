@@ -73,6 +73,7 @@ class Server:
     Raises:
         BindError: handlers do not fit the schema.
         UnhandledMethodsError: ``strict``, and methods have no handler.
+        TypeError: an address is not a str.
         ValueError: ``threads``, ``stream_threads`` or ``maximum_concurrent_rpcs`` is less than 1,
             or there is no such engine.
     """
@@ -99,7 +100,7 @@ class Server:
             maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         )
         self._engine = _checked_engine(engine)
-        self._listen = tuple(listen)
+        self._listen = tuple(map(_checked_address, listen))
         self._strict = strict
         self._drain = Drain()
         self._health = Health() if health else None
@@ -270,6 +271,12 @@ class Server:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.is_served)
+
+
+def _checked_address(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"got {given!r} to listen on, expected a str such as '127.0.0.1:50051'")
+    return given
 
 
 def _checked_engine(given: str | None) -> str:

@@ -871,3 +871,17 @@ def test_a_late_service_is_bound_once_whoever_asks() -> None:
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         schemas = set(pool.map(ask, range(threads)))
     assert (len(schemas), made) == (1, [1])
+
+
+def test_health_and_reflection_of_a_schema_are_the_servers_own() -> None:
+    """What was exported of a server declares them, too; who registers handlers is told of two."""
+    from grpc_health.v1 import health_pb2
+
+    app = App(schema=Schema.load(health_pb2))
+    app.fallback(lambda request: {})
+    server = app.server()
+    assert "grpc.health.v1.Health" in server.routes.services
+    app.rpc("grpc.health.v1.Health/Check")(lambda request: {})
+    with pytest.raises(BindError) as caught:
+        app.server()
+    assert str(caught.value).startswith("service 'grpc.health.v1.Health' is in two schemas: ")

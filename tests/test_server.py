@@ -513,3 +513,10 @@ def test_a_third_signal_ends_a_process_whose_loop_is_blocked(number: int) -> Non
                 time.sleep(0.01)
             calling.cancel()
         assert process.wait(WAIT) == 128 + number
+
+
+def test_an_address_is_a_text() -> None:
+    """A number alone would be taken for an address by nobody."""
+    with pytest.raises(TypeError) as caught:
+        App('syntax = "proto3";').server(50051)  # type: ignore[arg-type]
+    assert str(caught.value) == "got 50051 to listen on, expected a str such as '127.0.0.1:50051'"

@@ -86,7 +86,7 @@ def _print_table(rows: Iterable[tuple[str, str, str, str]]) -> None:
 
 
 def _commands(served: Sequence[_Served], address: str, reflection: bool) -> list[str]:
-    """Commands ready to paste: grpcurl on this address, the first method, its real field names."""
+    """Commands ready to paste: this address, the first method, its real field names."""
     if not reflection:
         return ["Reflection is off: clients need the .proto files, as in grpcurl -proto FILE"]
     target = _target(address)
@@ -96,6 +96,7 @@ def _commands(served: Sequence[_Served], address: str, reflection: bool) -> list
         if method is not None:
             request = service.schema.service(service.name).methods[method].request
             body = shlex.quote(json.dumps(example_of(request.DESCRIPTOR)))
+            lines.insert(0, f"dynserve call {target} {service.name}/{method} -d {body}")
             lines.append(f"grpcurl -plaintext {target} describe {service.name}")
             lines.append(f"grpcurl -plaintext -d {body} {target} {service.name}/{method}")
             break

@@ -24,6 +24,17 @@ from .terminal import harmless, is_unicode
 __all__ = ["cli", "invoke", "main"]
 
 _STATUS_CODES = 64
+# Options of grpcurl whose name is the same here, but for a dash.
+_OF_GRPCURL = {
+    "-cacert",
+    "-cert",
+    "-emit-defaults",
+    "-format",
+    "-key",
+    "-max-time",
+    "-proto",
+    "-reflect-header",
+}
 _COMPLETING = "_DYNSERVE_COMPLETE"
 _ADDRESS = r"[^/]+:\d+|unix:.+"
 
@@ -100,8 +111,10 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     if _COMPLETING in os.environ:
         importlib.import_module(".completion", __package__)  # what it does for bash, click asks
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        code = cli.main(argv, prog_name="dynserve", standalone_mode=False)
+        _refuse_single_dash(words)
+        code = cli.main(words, prog_name="dynserve", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -116,6 +129,16 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # by click: names were completed, or nobody reads our output
         return error.code if isinstance(error.code, int) else 1
     return int(code or 0)
+
+
+def _refuse_single_dash(words: Sequence[str]) -> None:
+    """Options as grpcurl has them would be read as short ones: -plaintext as -p laintext."""
+    for word in words:
+        if word == "-plaintext":
+            problem = "No such option '-plaintext': connections are plain, unless --tls is given."
+            raise click.UsageError(problem)
+        if word in _OF_GRPCURL:
+            raise click.UsageError(f"No such option {word!r}: options have two dashes, -{word}.")
 
 
 def _print_error(error: DynserveError) -> None:
@@ -133,9 +156,7 @@ def _print_status(error: StatusError) -> None:
     click.echo(f"Error: {harmless(str(error))}", err=True)
     for detail in error.status_details:
         try:
-            shown = json_format.MessageToJson(
-                detail, indent=None, ensure_ascii=False, preserving_proto_field_name=True
-            )
+            shown = json_format.MessageToJson(detail, indent=None, ensure_ascii=False)
         except Exception:  # of a type that nobody here knows
             shown = text_format.MessageToString(detail, as_one_line=True)
         click.echo(f"  {detail.DESCRIPTOR.full_name}: {harmless(shown)}", err=True)

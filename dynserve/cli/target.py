@@ -26,6 +26,7 @@ from dynserve.status import StatusError
 
 from .headers import pairs_of
 from .progress import waiting, with_progress
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from dynserve.client.sync import Client
@@ -251,6 +252,8 @@ class Told:
             try:
                 self._client.load(symbol)
             except SymbolError as error:
+                if error.nearest:
+                    raise
                 raise self._with_what_is_near(self._client, error) from error
 
     def _with_what_is_near(self, client: Client, error: SymbolError) -> SymbolError:
@@ -280,7 +283,7 @@ class Told:
                 told.append(service)
             except SymbolError:
                 problem = f"{service} is listed by the server, which does not tell of it"
-                click.echo(f"Warning: {problem}", err=True)
+                click.echo(f"Warning: {harmless(problem)}", err=True)
         return tuple(told), int(len(told) < len(listed))
 
 

@@ -34,6 +34,7 @@ class Writer:
             self._options = {"as_one_line": compact, "as_utf8": is_unicode(sys.stdout)}
         else:
             self._options = {
+                "allow_unknown_any": True,
                 "indent": None if compact else 2,
                 "ensure_ascii": not is_unicode(sys.stdout),
             }

@@ -11,11 +11,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from dynserve.errors import SymbolError
 from dynserve.method import MethodInfo
 
 from .aio_call import AsyncMethod
-from .base import ClientBase, failed, split_path, unreachable
-from .reflected import Question, Steps
+from .base import ClientBase, deadline_after, failed, no_method, remaining, split_path, unreachable
+from .reflected import Answers, Question, Steps
 from .stub import Stub
 
 __all__ = ["AsyncClient"]
@@ -59,7 +60,10 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
     async def method(self, path: str) -> AsyncMethod:
         """A method by ``pkg.Service/Method``; raises as :meth:`service`."""
         service, name = split_path(path)
-        await self._load(service, "service")
+        try:
+            await self._load(service, "service")
+        except SymbolError as error:
+            raise no_method(path, error) from None
         return self._method(self.schema.method(f"{service}/{name}"))
 
     async def services(self) -> tuple[str, ...]:
@@ -83,8 +87,8 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
     async def load_contents(self, message: Message) -> None:
         """Have the schema hold the types of all that the ``Any`` fields of a message hold.
 
-        Then it has a JSON form: ``client.schema.to_json(message)``. Of a type that the server does
-        not tell of nothing is shown in it, and a warning is logged.
+        Then it has a JSON form: ``client.schema.to_json(message)``. A type that the server does not
+        tell of is logged as a warning; with ``allow_unknown_any=True`` the rest has a form.
         """
         await self._run(self._load_contents(message))
 
@@ -121,7 +125,7 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
 
     def _method(self, info: MethodInfo) -> AsyncMethod:
         method: AsyncMethod | None = self._methods.get(info.path)
-        if method is None:
+        if method is None or method.info is not info:  # of a schema that was begun anew
             make = functools.partial(self._multicallable, info)
             method = AsyncMethod(make, self._codec(info), self._defaults)
             self._methods[info.path] = method
@@ -130,29 +134,40 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
     def _multicallable(self, info: MethodInfo) -> Any:
         return getattr(self.channel, info.kind.name.lower())(info.path)  # channel.unary_unary, …
 
-    async def _ask(self, question: Question) -> list[bytes]:
-        """The answers of the server's reflection."""
+    async def _ask(self, question: Question, deadline: float) -> Answers:
+        """What the server's reflection answers; ``deadline`` is of the monotonic clock."""
         channel: Any = self.channel
         first, *others = question.requests
-        options = {"timeout": self._reflection_timeout, "metadata": self._reflection_metadata}
+        options = {
+            "timeout": remaining(deadline),
+            "metadata": self._reflection_metadata,
+        }
         if others:
             call = channel.stream_stream(question.path)(question.requests, **options)
         else:
             call = channel.unary_stream(question.path)(first, **options)
+        received: list[bytes] = []
         try:
-            return [answer async for answer in call]
+            async for answer in call:
+                received.append(answer)
+                if len(received) == len(question.requests):
+                    break
         except grpc.RpcError as error:
-            raise failed(error) from error
+            return Answers(received, failed(error))
+        finally:
+            call.cancel()
+        return Answers(received, None)
 
     async def _run(self, steps: Steps[_Result]) -> _Result:
         """Take the steps, one question to the server's reflection after the other."""
         async with self._lock:
+            deadline = deadline_after(self._reflection_timeout)
             try:
                 step = next(steps)
                 while True:
                     try:
                         if isinstance(step, Question):
-                            answer: Any = await self._ask(step)
+                            answer: Any = await self._ask(step, deadline)
                         else:
                             answer = await asyncio.to_thread(step)
                     except Exception as error:

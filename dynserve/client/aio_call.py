@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ import grpc
 import grpc.aio
 
 from dynserve.method import MethodInfo
-from dynserve.status import Metadata
+from dynserve.status import Metadata, StatusError
 
 from .aio_ending import Ending
 from .base import CallOptions, GivenMetadata, MethodBase
@@ -93,7 +94,7 @@ class Outgoing:
     """
 
     def __init__(self, requests: Any, codec: Codec) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.cancel: Callable[[], object]
         self._requests = requests
         self._encode = codec.encode
@@ -108,9 +109,11 @@ class Outgoing:
             else:
                 for request in requests:
                     yield self._encode(request)
-        except Exception as error:
-            self.error = error
-            self.cancel()  # before gRPC takes the end for the end of the requests
+        except (GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            if self.cancel():  # before gRPC takes the end for the end of the requests
+                self.error = error
             raise
 
 
@@ -127,13 +130,15 @@ class AsyncCall:
         grpc.aio.UsageError: requests are both given and written.
     """
 
-    __slots__ = ("_call", "_codec", "_ending", "_messages", "_outgoing")
+    __slots__ = ("_call", "_codec", "_ending", "_failure", "_is_used", "_messages", "_outgoing")
 
     def __init__(self, call: Any, codec: Codec, outgoing: Outgoing | None) -> None:
+        self._is_used = codec.gets_stream  # or who forgot to await it is warned
         self._call = call
         self._codec = codec
         self._outgoing = outgoing
         self._messages: AsyncIterator[bytes] | None = None
+        self._failure: BaseException | None = None
         # Where one request goes with the head of the call, no send can fail by itself.
         self._ending = Ending(call) if codec.sends_stream else None
 
@@ -145,12 +150,15 @@ class AsyncCall:
     def __await__(self) -> Generator[Any, None, Any]:
         if self._codec.gets_stream:
             raise TypeError(f"{self.info} answers with a stream; write: async for response in …")
+        self._is_used = True
         try:
             data = yield from self._call.__await__()
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            yield from self._fail(error).__await__()
-            raise
-        return self._codec.decode(data)
+            failure: BaseException = error
+        else:
+            return self._codec.decode(data)
+        yield from self._fail(failure).__await__()
+        raise failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if not self._codec.gets_stream:
@@ -176,7 +184,11 @@ class AsyncCall:
         self._call.cancel()
 
     async def read(self) -> Any:
-        """The next response of a stream, or ``grpc.aio.EOF``."""
+        """The next response of a stream, or ``grpc.aio.EOF`` after the last of a good one."""
+        if not self._codec.gets_stream:
+            raise TypeError(f"{self.info} answers with one message; write: response = await …")
+        if self._failure is not None:
+            raise self._failure
         if self._messages is None:
             # gRPC's own read() loses what it has when the call has ended.
             self._messages = aiter(self._call)
@@ -185,9 +197,20 @@ class AsyncCall:
         except StopAsyncIteration:
             return grpc.aio.EOF
         except (grpc.RpcError, asyncio.CancelledError) as error:
-            await self._fail(error)
-            return grpc.aio.EOF
-        return self._codec.decode(data)
+            failure: BaseException = error
+        else:
+            try:
+                return self._codec.decode(data)
+            except StatusError as error:
+                self._failure = error
+                self._call.cancel()  # nobody can go on with it
+                raise
+        try:
+            await self._fail(failure)
+        except BaseException as error:
+            self._failure = error
+            raise
+        return grpc.aio.EOF
 
     async def write(self, request: Any) -> None:
         """Send a request of a stream, when there is room for it.
@@ -198,6 +221,7 @@ class AsyncCall:
             asyncio.InvalidStateError: it has ended the call, and what it answered is to be read; or
                 the call was cancelled, or ``done_writing`` was called.
         """
+        self._check_sends()
         data = self._codec.encode(request)
         try:
             await self._call.write(data)
@@ -212,20 +236,24 @@ class AsyncCall:
 
     async def done_writing(self) -> None:
         """Say that no more requests come."""
+        self._check_sends()
         await self._call.done_writing()
 
     async def initial_metadata(self) -> Metadata:
         """What the server sent first; waits for it."""
+        self._is_used = True
         return tuple(await self._call.initial_metadata() or ())
 
     async def trailing_metadata(self) -> Metadata:
         """What the server sent with the status; waits for it."""
+        self._is_used = True
         if self._ending is not None:
             return (await self._ending.known()).trailing_metadata()
         return tuple(await self._call.trailing_metadata() or ())
 
     async def code(self) -> grpc.StatusCode:
         """The status code; waits for the end of the call."""
+        self._is_used = True
         if self._ending is not None:
             return (await self._ending.known()).code()
         code: grpc.StatusCode = await self._call.code()
@@ -233,12 +261,14 @@ class AsyncCall:
 
     async def details(self) -> str:
         """The text of the status; waits for the end of the call."""
+        self._is_used = True
         if self._ending is not None:
             return (await self._ending.known()).details()
         return await self._call.details() or ""
 
     async def wait_for_connection(self) -> None:
         """Wait until the call has a connection."""
+        self._is_used = True
         await self._call.wait_for_connection()
 
     def time_remaining(self) -> float | None:
@@ -248,6 +278,7 @@ class AsyncCall:
 
     def cancel(self) -> bool:
         """Cancel the call; whether there was one to cancel."""
+        self._is_used = True
         return bool(self._call.cancel())
 
     def cancelled(self) -> bool:
@@ -260,6 +291,7 @@ class AsyncCall:
 
     def add_done_callback(self, callback: Callable[[AsyncCall], object]) -> None:
         """Have ``callback(call)`` called when the call has ended."""
+        self._is_used = True
         self._call.add_done_callback(lambda _: callback(self))
 
     async def _fail(self, error: BaseException) -> None:
@@ -268,12 +300,31 @@ class AsyncCall:
         Returns where the call has truly ended well.
         """
         if self._outgoing is not None and self._outgoing.error is not None:
-            raise self._outgoing.error from None
+            raise self._outgoing.error
         if not isinstance(error, grpc.RpcError):
             raise error
         ending = error if self._ending is None else await self._ending.instead_of(error)
         if ending.code() is not grpc.StatusCode.OK:
             self._codec.fail(ending, error)
+
+    def _check_sends(self) -> None:
+        if not self._codec.sends_stream:
+            raise TypeError(f"{self.info} takes one request, which it was given when it was called")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(f"a call has no {name!r}: {self._how()}", name=name, obj=None)
+
+    def __iter__(self) -> Any:
+        raise TypeError(f"{self.info}: {self._how()}")
+
+    def _how(self) -> str:
+        return "write: async for response in …" if self._codec.gets_stream else "await it first"
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_used", True):
+            warnings.warn(f"the call of {self.info} was never awaited", RuntimeWarning, 2, self)
 
     def __repr__(self) -> str:
         return f"<call of {self.info}: {'ended' if self.done() else 'under way'}>"

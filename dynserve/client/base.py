@@ -5,7 +5,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import logging
+import math
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,8 +18,6 @@ from dynserve.errors import SymbolError
 from dynserve.method import MethodInfo
 from dynserve.schema import Schema
 from dynserve.schema.contents import unknown_contents
-from dynserve.schema.descriptors import join
-from dynserve.schema.placeholders import placeholders
 from dynserve.schema.sources import Source
 from dynserve.status import Metadata, ReceivedError
 
@@ -68,7 +68,8 @@ class ClientBase(abc.ABC):
         token: an OAuth2 or JWT token that each call carries as ``authorization: Bearer …``, or a
             function that gives it, called for each call on a thread of gRPC's. Only with TLS.
         metadata: what every call carries, as a mapping or as pairs.
-        timeout: seconds that a call may take where it says nothing else. By default no limit.
+        timeout: seconds that a call may take where it says nothing else; a call that says
+            ``math.inf`` has no limit, as by default none has.
         compression: of requests, where a call says nothing else.
         service_config: gRPC's service config, in JSON or as a mapping; see
             :func:`dynserve.service_config`.
@@ -79,7 +80,8 @@ class ClientBase(abc.ABC):
             what is received and no limit for what is sent.
         options: arguments of gRPC's core, which override all other.
         reflection_metadata: what questions to the server's reflection carry beside ``metadata``.
-        reflection_timeout: seconds that the answers to what is asked at a time may take.
+        reflection_timeout: seconds that all questions to the server's reflection may take which
+            one thing leads to, such as a service with all that it needs.
 
     Raises:
         TargetError: ``target`` is none.
@@ -108,8 +110,11 @@ class ClientBase(abc.ABC):
     ) -> None:
         if schema is not None and sources:
             raise TypeError("give either sources or a schema, not both")
+        known: object = schema
+        if not isinstance(known, (Schema, type(None))):
+            raise TypeError(f"got schema={known!r}, expected a Schema; give a source by itself")
         self.target = checked_target(target)
-        self._defaults = CallOptions(timeout, metadata_of(metadata))
+        self._defaults = CallOptions(seconds(timeout), metadata_of(metadata))
         self._reflection_metadata = (*self._defaults.metadata, *metadata_of(reflection_metadata))
         self._reflection_timeout = reflection_timeout
         self._source = _source(self.target, sources, schema, include)
@@ -124,6 +129,7 @@ class ClientBase(abc.ABC):
             tuple(options),
         )
         self._methods: dict[str, Any] = {}
+        self._unknown: set[str] = set()  # types that were asked for, not to be asked for again
         self._prepare()
 
     @abc.abstractmethod
@@ -136,19 +142,17 @@ class ClientBase(abc.ABC):
         return self._source.schema
 
     def _load_contents(self, message: Message) -> Steps[None]:
-        """Have the schema hold what the ``Any`` fields of a message hold, and what those hold.
-
-        A type that nobody tells of is declared with nothing in it: the rest has its JSON form.
-        """
-        schema = self.schema
-        while names := unknown_contents(message, schema):
+        """Have the schema hold what the ``Any`` fields of a message hold, and what those hold."""
+        while names := [
+            name for name in unknown_contents(message, self.schema) if name not in self._unknown
+        ]:
             for name in names:
+                self._unknown.add(name)
                 with contextlib.suppress(SymbolError):
                     yield from self._source.load(name, "message type")
-                if not schema.has_message(name):
+                if not self.schema.has_message(name):
                     text = "%s does not tell of %s: its content is not shown"
                     _log.warning(text, self._source.name, name)
-                    schema.index.add_set(name, join(placeholders([], {name: False})))
 
     def _codec(self, method: MethodInfo) -> Codec:
         types = (method.request.DESCRIPTOR.full_name, method.response.DESCRIPTOR.full_name)
@@ -191,12 +195,11 @@ class MethodBase(Documented):
         """The deadline of a call."""
         if timeout is None:
             return self._defaults.timeout
-        if not isinstance(timeout, (int, float)):
-            raise TypeError(
-                f"{self.info}: got timeout={timeout!r}, expected seconds; a field of the name of an"
-                " argument is given in a dict"
-            )
-        return timeout
+        try:
+            return seconds(timeout)
+        except (TypeError, ValueError) as error:
+            hint = "a field of the name of an argument is given in a dict"
+            raise type(error)(f"{self.info}: {error}; {hint}") from None
 
     def _metadata(self, metadata: GivenMetadata | None) -> Metadata:
         """The client's and the call's own."""
@@ -210,9 +213,46 @@ class MethodBase(Documented):
         return method_doc(self._codec.schema, self.info)
 
 
+def seconds(timeout: float | None) -> float | None:
+    """A time that a user gave; infinity is no limit.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"got timeout={timeout!r}, expected seconds")
+    if math.isnan(timeout):
+        raise ValueError("got timeout=nan, expected seconds")
+    return timeout
+
+
+def deadline_after(timeout: float | None) -> float:
+    """When so many seconds have passed, on the monotonic clock."""
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def remaining(deadline: float) -> float | None:
+    """The seconds until then; None where there is no limit."""
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+
 def failed(error: Any) -> ReceivedError:
     """What gRPC raises for a question to a server's reflection, as a user gets it."""
-    return ReceivedError(error.code(), error.details() or "")
+    return ReceivedError(
+        error.code() or grpc.StatusCode.UNKNOWN,
+        error.details() or "",
+        tuple(error.initial_metadata() or ()),
+        tuple(error.trailing_metadata() or ()),
+    )
+
+
+def no_method(path: str, error: SymbolError) -> SymbolError:
+    """What looking up a method's service raises; a service in place of a method is said to be."""
+    if path in error.nearest:
+        return SymbolError("method", path, place=f"{error.place}: it is a service, name one of its")
+    return error
 
 
 def unreachable(target: str, timeout: float | None) -> TimeoutError:

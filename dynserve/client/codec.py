@@ -91,7 +91,8 @@ class Codec:
     def fail(self, error: Any, cause: BaseException | None = None) -> NoReturn:
         """Raise what gRPC raised, or says of a call, as a user gets it.
 
-        ``cause`` is what was raised where ``error`` was not.
+        gRPC's own exception says nothing else, at length, and is left out; ``cause`` is another
+        reason.
 
         Raises:
             StatusError: always.
@@ -106,7 +107,7 @@ class Codec:
             tuple(error.initial_metadata() or ()),
             tuple(error.trailing_metadata() or ()),
             self._detail_class,
-        ) from cause or error
+        ) from cause
 
     def _detail_class(self, name: str) -> type[Message]:
         if not self.schema.has_message(name):

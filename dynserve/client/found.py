@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
+
 from dynserve.schema.descriptors import parse_file
 from dynserve.schema.symbols import symbols_of
 from dynserve.schema.uses import Use, uses_of
@@ -14,19 +16,34 @@ if TYPE_CHECKING:
 
     from dynserve.schema.index import Index
 
-__all__ = ["WELL_KNOWN", "FoundFiles"]
+__all__ = ["WELL_KNOWN", "ChangedError", "FoundFiles", "TooMuchError"]
 
 WELL_KNOWN = "google.protobuf"
+MAX_BYTES = 100 << 20  # of files at a time; all of googleapis is 20 MiB
+MAX_STEPS = 1_000_000  # that following imports may take
 _WELL_KNOWN_FOLDER = "google/protobuf/"
 # Custom options of a file are in what it imports; its messages are asked for by nobody else.
 _OPTIONS_FILE = "google/protobuf/descriptor.proto"
 
 
-class FoundFiles:
-    """New files, and what they need that neither they nor the index of the schema have."""
+class TooMuchError(Exception):
+    """What a server tells has no end in sight."""
 
-    def __init__(self, index: Index) -> None:
+
+class ChangedError(Exception):
+    """A file is not what it was when it was first told of."""
+
+
+class FoundFiles:
+    """New files, and what they need that neither they nor the index of the schema have.
+
+    ``seen`` has what was told of each file so far, by its name, to know it again.
+    """
+
+    def __init__(self, index: Index, seen: dict[str, int]) -> None:
         self._index = index
+        self._seen = seen
+        self._bytes = self._steps = 0
         self._files: dict[str, FileDescriptorProto] = {}
         self._data: dict[str, bytes] = {}
         self._declared: dict[str, str] = {}  # symbol → file
@@ -35,20 +52,36 @@ class FoundFiles:
     def __bool__(self) -> bool:
         return bool(self._files)
 
-    def add(self, files: Iterable[bytes]) -> None:
-        """Take serialised files, but for those that are there.
+    def told(self, files: Iterable[bytes]) -> None:
+        """Take serialised files as a server tells of them, but for those that are there.
 
         Well-known types in a file of another name than theirs, as servers on Node have them, are
         passed over: what such a server tells of them is not what they are.
 
         Raises:
             google.protobuf.message.DecodeError: one is damaged.
+            ChangedError: one of that name was told of before, and was another.
+            TooMuchError: there are too many.
         """
         for data in files:
             file = parse_file(data)
-            is_odd = file.package == WELL_KNOWN and not file.name.startswith(_WELL_KNOWN_FOLDER)
-            if is_odd or file.name in self._files or file.name in self._index.files:
+            if not file.name:
+                raise DecodeError("a file has no name")
+            if file.package == WELL_KNOWN and not file.name.startswith(_WELL_KNOWN_FOLDER):
                 continue
+            if self._seen.setdefault(file.name, hash(data)) != hash(data):
+                raise ChangedError(file.name)
+            self.add([data])
+
+    def add(self, files: Iterable[bytes]) -> None:
+        """Take serialised files, but for those that are there."""
+        for data in files:
+            file = parse_file(data)
+            if file.name in self._files or file.name in self._index.files:
+                continue
+            self._bytes += len(data)
+            if self._bytes > MAX_BYTES:
+                raise TooMuchError
             self._files[file.name] = file
             self._data[file.name] = data
             if _name_entries(file.package, file.message_type):
@@ -71,6 +104,25 @@ class FoundFiles:
         uses = (use for uses in self._uses.values() for use in uses)
         return [use for use in dict.fromkeys(uses) if self._home(use) is None]
 
+    def declares(self, symbol: str) -> bool:
+        """Whether it is in one of these files, or in one that the index has."""
+        if symbol in self._declared:
+            return True
+        home = self._index.file_of(symbol)
+        return home is not None and symbol in symbols_of(parse_file(self._index.stripped(home)))
+
+    def neighbours(self, symbol: str) -> list[str]:
+        """What else is declared in the message, enum or service that the symbol would be in."""
+        home = self._index.file_of(symbol)
+        stripped = None if home is None else self._index.stripped(home)
+        declared = [*self._declared, *(symbols_of(parse_file(stripped)) if stripped else ())]
+        scope = symbol[: symbol.rfind(".") + 1]
+        return [one for one in declared if one.startswith(scope)]
+
+    def stands_for(self, types: Iterable[str]) -> bool:
+        """Whether these files declare one of the types."""
+        return any(name in self._declared for name in types)
+
     def extendable(self) -> Iterator[str]:
         """The message types in it that can have extensions."""
         for file in self._files.values():
@@ -79,11 +131,15 @@ class FoundFiles:
                 yield from _extendable(scope, file.message_type)
 
     def link(self) -> None:
-        """Have each file import what declares its types: not every server tells of imports."""
+        """Have each file import what declares its types: not every server tells of imports.
+
+        Raises:
+            TooMuchError: the files import one another without end.
+        """
         for name, file in self._files.items():
             homes = {home for use in self._uses[name] if (home := self._home(use)) is not None}
-            reached = self._reached(name)
-            added = sorted(homes - reached)
+            homes -= {name, *file.dependency}
+            added = sorted(homes - self._public(file)) if homes else []
             if added:
                 file.dependency.extend(added)
                 self._data[name] = file.SerializeToString()
@@ -111,17 +167,27 @@ class FoundFiles:
                 return home
         return None
 
-    def _reached(self, name: str) -> set[str]:
-        """The file and all that it imports, directly or not."""
-        reached = {name}
-        todo = [name]
+    def _public(self, file: FileDescriptorProto) -> set[str]:
+        """What the file sees through the public imports of what it imports."""
+        seen: set[str] = set()
+        todo = list(file.dependency)
         while todo:
-            file = self._files.get(one := todo.pop())
-            imports = self._index.dependencies(one) if file is None else file.dependency
-            new = set(imports) - reached
-            reached |= new
-            todo += new
-        return reached
+            self._steps += 1
+            if self._steps > MAX_STEPS:
+                raise TooMuchError
+            other = self._parsed(todo.pop())
+            if other is not None:
+                new = {other.dependency[position] for position in other.public_dependency} - seen
+                seen |= new
+                todo += new
+        return seen
+
+    def _parsed(self, name: str) -> FileDescriptorProto | None:
+        if name in self._files:
+            return self._files[name]
+        if name in self._index.files:
+            return parse_file(self._index.stripped(name))
+        return None
 
 
 def _name_entries(scope: str, messages: Iterable[DescriptorProto]) -> bool:
@@ -133,16 +199,24 @@ def _name_entries(scope: str, messages: Iterable[DescriptorProto]) -> bool:
     is_changed = False
     for message in messages:
         full_name = f"{scope}.{message.name}".removeprefix(".")
-        entries = {one.name: one for one in message.nested_type if one.options.map_entry}
+        entries = {
+            meant: entry
+            for entry in message.nested_type
+            if entry.options.map_entry
+            for meant in (entry.name, f"{message.name}.{entry.name}", f".{full_name}.{entry.name}")
+        }
         for field in message.field:
-            entry = entries.get(field.type_name.rpartition(".")[2])
-            expected = "".join(part[:1].upper() + part[1:] for part in field.name.split("_"))
-            if entry is not None and entry.name != f"{expected}Entry":
-                entry.name = f"{expected}Entry"
-                field.type_name = f".{full_name}.{entry.name}"
+            entry = entries.get(field.type_name)
+            if entry is not None and entry.name != (expected := _entry_of(field.name)):
+                entry.name = expected
+                field.type_name = f".{full_name}.{expected}"
                 is_changed = True
         is_changed |= _name_entries(full_name, message.nested_type)
     return is_changed
+
+
+def _entry_of(field: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in field.split("_")) + "Entry"
 
 
 def _extendable(scope: str, messages: Iterable[DescriptorProto]) -> Iterator[str]:

@@ -13,25 +13,40 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from dynserve.errors import DescriptorError, ReflectionError, SymbolError
 from dynserve.schema import Schema
-from dynserve.schema.descriptors import join, parse_file
+from dynserve.schema.descriptors import join
 from dynserve.schema.index import Index
 from dynserve.schema.placeholders import placeholders
 from dynserve.schema.uses import Use
 from dynserve.status import StatusError
 
-from .found import WELL_KNOWN, FoundFiles
+from .found import WELL_KNOWN, ChangedError, FoundFiles, TooMuchError
 
-__all__ = ["Question", "Reflected", "Steps"]
+__all__ = ["Answers", "Question", "Reflected", "Steps"]
 
 _log = logging.getLogger("dynserve.client")
 
+_MAX_EXTENSIONS = 1000  # that are asked for at a time
+_NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
+# In an answer: not that something is not there, but that it is not told.
+_REFUSALS = {
+    code.value[0]
+    for code in (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNAVAILABLE,
+    )
+}
 _VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 
 _Result = TypeVar("_Result")
@@ -40,12 +55,21 @@ _Result = TypeVar("_Result")
 class Question(NamedTuple):
     """Serialised requests for one stream of the method ``path``; as many answers are due.
 
+    What it is sent is an :class:`Answers`.
+
     Where there is only one it is best sent with the end of the stream: a server without the method
     refuses at once, which asyncio's gRPC may take for a fault while a stream is written to.
     """
 
     path: str
     requests: Sequence[bytes]
+
+
+class Answers(NamedTuple):
+    """The answers that came, no more than were due, and what ended the stream before that."""
+
+    received: list[bytes]
+    error: StatusError | None
 
 
 # What is yielded is done by who runs the generator: a question, or a function that takes a while.
@@ -62,16 +86,23 @@ class Reflected:
         self._request: Any = reflection_pb2.ServerReflectionRequest
         self._response: Any = reflection_pb2.ServerReflectionResponse
         self._versions = list(_VERSIONS)
+        self._has_answered = False
+        self._told: list[bytes] = []  # all files, as they came
+        self._seen: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """A schema with nothing in it."""
         self._loaded: set[str] = set()
         self._index = Index()
         self._spoiled: dict[str, str] = {}  # types that stand for ones that are missing → why
-        self.schema = Schema(self._index, (), f"reflection of {target}")
+        self.schema = Schema(self._index, (), f"reflection of {self._target}")
 
     def services(self) -> Steps[tuple[str, ...]]:
         """The names of the services that the server tells of, sorted."""
         (answer,) = yield from self._ask([self._request(list_services="*")])
         if answer.HasField("error_response"):
-            raise self._refusal("list_services", answer)
+            raise self._refusal(answer)
         return tuple(sorted(service.name for service in answer.list_services_response.service))
 
     def has(self, symbol: str) -> bool:
@@ -88,7 +119,7 @@ class Reflected:
         """
         if symbol in self._loaded:
             return
-        found = FoundFiles(self._index)
+        found = FoundFiles(self._index, self._seen)
         # Not every server finds a method or a field by its name, but all find what it is part of.
         part = symbol
         while part:
@@ -97,20 +128,18 @@ class Reflected:
                 break
             part = part.rpartition(".")[0]
         else:
-            services = yield from self.services()
-            raise SymbolError(kind, symbol, services, place=f"on {self._target}")
-        found.add(self._parsed(answer))
+            yield from self._refuse(kind, symbol)
+        self._take(answer, found)
+        if not found.declares(symbol):
+            yield from self._refuse(kind, symbol, found)
         yield from self._complete(found)
         self._loaded.add(symbol)
 
-    def load_file(self, name: str) -> Steps[None]:
-        """The same for a file by its name."""
-        found = FoundFiles(self._index)
-        (answer,) = yield from self._ask([self._request(file_by_filename=name)])
-        if answer.HasField("error_response"):
-            raise SymbolError("file", name, (), place=f"on {self._target}")
-        found.add(self._parsed(answer))
-        yield from self._complete(found)
+    def _refuse(self, kind: str, symbol: str, found: FoundFiles | None = None) -> Steps[NoReturn]:
+        """Raise, with the names that are near: of its neighbours, or of services."""
+        near = [] if found is None else found.neighbours(symbol)
+        names = near or (yield from self.services())
+        raise SymbolError(kind, symbol, names, place=f"on {self._target}")
 
     def check(self, symbol: str, *types: str) -> None:
         """Refuse to use ``symbol`` if one of the types that it needs is missing.
@@ -125,26 +154,43 @@ class Reflected:
     # ---- inside
 
     def _ask(self, requests: Sequence[Any]) -> Steps[list[Any]]:
-        """Ask in the newest version of the protocol that the server has."""
+        """Ask in the newest version of the protocol that the server has.
+
+        What a server does not know it says in an answer, as the protocol has it, or by ending the
+        stream with NOT_FOUND: both are an answer with an ``error_response``.
+        """
         encoded = [request.SerializeToString() for request in requests]
-        while True:
+        answers: list[Any] = []
+        while len(answers) < len(encoded):
             path = f"/{self._versions[0]}.ServerReflection/ServerReflectionInfo"
+            received, error = yield Question(path, encoded[len(answers) :])
             try:
-                answers = yield Question(path, encoded)
-                if len(answers) != len(encoded):
-                    problem = f"its reflection answers {len(encoded)} requests {len(answers)} times"
-                    raise ReflectionError(self._target, problem)
-                return [self._response.FromString(answer) for answer in answers]
-            except StatusError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    raise
-                if len(self._versions) == 1:
-                    raise ReflectionError(
-                        self._target, "serves no reflection; name the .proto files, too"
-                    ) from error
-                del self._versions[0]
-            except DecodeError as error:
-                raise self._senseless(error) from error
+                answers += map(self._response.FromString, received)
+            except DecodeError as damage:
+                raise self._senseless(damage) from damage
+            self._has_answered |= bool(received)
+            if len(answers) == len(encoded):
+                break
+            if error is None:
+                raise ReflectionError(self._target, "ended the stream of its reflection")
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                answers.append(self._response())
+                answers[-1].error_response.error_code = _NOT_FOUND
+            else:
+                self._fall_back(error)
+        for answer in answers:
+            if answer.error_response.error_code in _REFUSALS:
+                raise self._refusal(answer)
+        return answers
+
+    def _fall_back(self, error: StatusError) -> None:
+        """Go on with an older version of the protocol, if that is what the error asks for."""
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED or self._has_answered:
+            raise error
+        if len(self._versions) == 1:
+            problem = "serves no reflection; name the .proto files, too"
+            raise ReflectionError(self._target, problem) from error
+        del self._versions[0]
 
     def _complete(self, found: FoundFiles) -> Steps[None]:
         """Add the files to the schema, with all that they import and the extensions of types."""
@@ -160,13 +206,23 @@ class Reflected:
                 asked.update(names)
             else:
                 break
+        if found.stands_for(self._spoiled):
+            # What was missing is here: nothing stands in for it any more.
+            self._begin()
+            found = FoundFiles(self._index, self._seen)
+            found.add(self._told)
+            yield from self._complete(found)
+            return
         missing = list(found.missing())
         if missing or lost:
             types = {use.full_name: use.is_enum for use in lost}
             found.add(placeholders(missing, types))
             self._spoil(missing, types)
         if found:
-            found.link()
+            try:
+                found.link()
+            except TooMuchError as error:
+                raise self._endless() from error
             self._index.add_set(self._target, join(found.in_order()))
 
     def _fetch_types(self, uses: Sequence[Use], found: FoundFiles) -> Steps[None]:
@@ -179,7 +235,7 @@ class Reflected:
         requests = [self._request(file_containing_symbol=name) for name in others]
         for answer in (yield from self._ask(requests)) if requests else ():
             if not answer.HasField("error_response"):
-                found.add(self._parsed(answer))
+                self._take(answer, found)
 
     def _fetch_imports(self, found: FoundFiles) -> Steps[None]:
         unknown: set[str] = set()
@@ -187,9 +243,10 @@ class Reflected:
             requests = [self._request(file_by_filename=name) for name in names]
             for answer in (yield from self._ask(requests)):
                 if not answer.HasField("error_response"):
-                    found.add(self._parsed(answer))
-            unknown.update(name for name in names if name in found.missing())
-            still = [name for name in names if name in unknown]
+                    self._take(answer, found)
+            missing = found.missing()
+            still = [name for name in names if name in missing]
+            unknown.update(still)
             if still:
                 found.add((yield functools.partial(_installed, still)))
 
@@ -198,45 +255,48 @@ class Reflected:
         requests = [self._request(all_extension_numbers_of_type=name) for name in types]
         try:
             answers = yield from self._ask(requests)
-        except StatusError as error:
+            requests = [
+                self._request(
+                    file_containing_extension={"containing_type": name, "extension_number": number}
+                )
+                for name, answer in zip(types, answers, strict=True)
+                for number in answer.all_extension_numbers_response.extension_number
+                if number not in self._index.extensions(name)
+            ]
+            answers = (yield from self._ask(requests[:_MAX_EXTENSIONS])) if requests else []
+        except (StatusError, ReflectionError) as error:
             _log.debug("%s does not tell of extensions: %s", self._target, error)
             return
-        numbers = [
-            (name, number)
-            for name, answer in zip(types, answers, strict=True)
-            for number in answer.all_extension_numbers_response.extension_number
-            if number not in self._index.extensions(name)
-        ]
-        requests = []
-        for name, number in numbers:
-            request = self._request()
-            request.file_containing_extension.containing_type = name
-            request.file_containing_extension.extension_number = number
-            requests.append(request)
-        for answer in (yield from self._ask(requests)) if requests else ():
+        for answer in answers:
             if not answer.HasField("error_response"):
-                found.add(self._parsed(answer))
+                self._take(answer, found)
 
-    def _parsed(self, answer: Any) -> list[bytes]:
+    def _take(self, answer: Any, found: FoundFiles) -> None:
+        """Add the files of an answer."""
         files = list(answer.file_descriptor_response.file_descriptor_proto)
         if not files:
             raise ReflectionError(self._target, "its reflection answers with no file")
-        for data in files:
-            try:
-                parse_file(data)
-            except DecodeError as error:
-                raise self._senseless(error) from error
-        return files
+        try:
+            found.told(files)
+        except DecodeError as error:
+            raise self._senseless(error) from error
+        except ChangedError as error:
+            problem = f"{str(error)!r} is not what it was; the server has changed, connect anew"
+            raise ReflectionError(self._target, problem) from error
+        except TooMuchError as error:
+            raise self._endless() from error
+        self._told += files
+
+    def _endless(self) -> ReflectionError:
+        return ReflectionError(self._target, "its reflection tells more than can be taken")
 
     def _senseless(self, error: Exception) -> ReflectionError:
         return ReflectionError(self._target, f"its reflection answers in no known form: {error}")
 
-    def _refusal(self, what: str, answer: Any) -> ReflectionError:
+    def _refusal(self, answer: Any) -> ReflectionError:
         error = answer.error_response
-        return ReflectionError(
-            self._target,
-            f"its reflection refuses {what}: {error.error_message or error.error_code}",
-        )
+        said = error.error_message or f"code {error.error_code}"
+        return ReflectionError(self._target, f"its reflection refuses to answer: {said}")
 
     def _spoil(self, missing: Iterable[str], types: Iterable[str]) -> None:
         """Note which types are not what they should be, and why."""

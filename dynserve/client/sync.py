@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from dynserve.errors import SymbolError
 from dynserve.method import MethodInfo
 
-from .base import ClientBase, failed, split_path, unreachable
-from .reflected import Question, Steps
+from .base import ClientBase, deadline_after, failed, no_method, remaining, split_path, unreachable
+from .reflected import Answers, Question, Steps
 from .stub import Stub
 from .sync_call import Method, method_of
 
@@ -54,7 +55,10 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
     def method(self, path: str) -> Method:
         """A method by ``pkg.Service/Method``; raises as :meth:`service`."""
         service, name = split_path(path)
-        self._load(service, "service")
+        try:
+            self._load(service, "service")
+        except SymbolError as error:
+            raise no_method(path, error) from None
         return self._method(self.schema.method(f"{service}/{name}"))
 
     def services(self) -> tuple[str, ...]:
@@ -78,8 +82,8 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
     def load_contents(self, message: Message) -> None:
         """Have the schema hold the types of all that the ``Any`` fields of a message hold.
 
-        Then it has a JSON form: ``client.schema.to_json(message)``. Of a type that the server does
-        not tell of nothing is shown in it, and a warning is logged.
+        Then it has a JSON form: ``client.schema.to_json(message)``. A type that the server does not
+        tell of is logged as a warning; with ``allow_unknown_any=True`` the rest has a form.
         """
         self._run(self._load_contents(message))
 
@@ -117,33 +121,46 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
 
     def _method(self, info: MethodInfo) -> Method:
         method: Method | None = self._methods.get(info.path)
-        if method is None:
-            made = method_of(self._channel, self._codec(info), self._defaults)
-            method = self._methods.setdefault(info.path, made)
+        if method is None or method.info is not info:  # of a schema that was begun anew
+            method = method_of(self._channel, self._codec(info), self._defaults)
+            self._methods[info.path] = method
         return method
 
-    def _ask(self, question: Question) -> list[bytes]:
-        """The answers of the server's reflection."""
+    def _ask(self, question: Question, deadline: float) -> Answers:
+        """What the server's reflection answers; ``deadline`` is of the monotonic clock."""
         channel: Any = self._channel
         first, *others = question.requests
-        options = {"timeout": self._reflection_timeout, "metadata": self._reflection_metadata}
+        options = {
+            "timeout": remaining(deadline),
+            "metadata": self._reflection_metadata,
+        }
+        if others:
+            call = channel.stream_stream(question.path)(iter(question.requests), **options)
+        else:
+            call = channel.unary_stream(question.path)(first, **options)
+        received: list[bytes] = []
         try:
-            if others:
-                return list(
-                    channel.stream_stream(question.path)(iter(question.requests), **options)
-                )
-            return list(channel.unary_stream(question.path)(first, **options))
+            for answer in call:
+                received.append(answer)
+                if len(received) == len(question.requests):
+                    break
         except grpc.RpcError as error:
-            raise failed(error) from error
+            return Answers(received, failed(error))
+        finally:
+            call.cancel()
+        return Answers(received, None)
 
     def _run(self, steps: Steps[_Result]) -> _Result:
         """Take the steps, one question to the server's reflection after the other."""
         with self._lock:
+            deadline = deadline_after(self._reflection_timeout)
             try:
                 step = next(steps)
                 while True:
                     try:
-                        answer = self._ask(step) if isinstance(step, Question) else step()
+                        answer: Any = (
+                            self._ask(step, deadline) if isinstance(step, Question) else step()
+                        )
                     except Exception as error:
                         step = steps.throw(error)
                     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from dynserve.method import Kind
-from dynserve.status import Metadata
+from dynserve.status import Metadata, StatusError
 
 from .base import CallOptions, GivenMetadata, MethodBase
 from .codec import Codec
@@ -121,7 +122,7 @@ class Method(MethodBase):
         requests = self._codec.stream_of(request, fields, Iterable)
         outgoing = Outgoing(requests, self._codec)
         call = begin(outgoing.encoded(), **options)
-        outgoing.begun(call.cancel)
+        outgoing.begun(call)
         return call, outgoing
 
 
@@ -130,7 +131,12 @@ class FutureMethod(Method):
 
     def _answer(self, request: Any, fields: dict[str, Any], options: dict[str, Any]) -> Any:
         call, outgoing = self._begin(self._multicallable.future, request, fields, options)
-        return Future(call, self._codec, outgoing).result()
+        future = Future(call, self._codec, outgoing)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
 
 
 class UnaryMethod(FutureMethod):
@@ -141,8 +147,10 @@ class UnaryMethod(FutureMethod):
         try:
             data = self._multicallable(data, **options)
         except grpc.RpcError as error:
-            self._codec.fail(error)
-        return self._codec.decode(data)
+            failure = error
+        else:
+            return self._codec.decode(data)
+        return self._codec.fail(failure)
 
     def with_call(self, request: Any = None, /, **arguments: Any) -> tuple[Any, grpc.Call]:
         """The response, and the call that it came by, which has the metadata."""
@@ -151,8 +159,10 @@ class UnaryMethod(FutureMethod):
         try:
             data, call = self._multicallable.with_call(data, **options)
         except grpc.RpcError as error:
-            self._codec.fail(error)
-        return self._codec.decode(data), call
+            failure = error
+        else:
+            return self._codec.decode(data), call
+        return self._codec.fail(failure)
 
 
 class StreamMethod(Method):
@@ -183,6 +193,9 @@ class Outgoing:
     What they raise there gRPC would log, and end the call with UNKNOWN. It is kept for who waits
     for the answer, and the call cancelled first: the end of the iteration is the end of the
     requests to the server, which would take them for all.
+
+    The thread may wait for a request for ever. It must not hold the call, which is cancelled when
+    nobody else does.
     """
 
     def __init__(self, requests: Iterable[Any], codec: Codec) -> None:
@@ -190,25 +203,36 @@ class Outgoing:
         self._requests = requests
         self._encode = codec.encode
         self._is_begun = threading.Event()
-        self._cancel: Callable[[], object]
+        self._call: Callable[[], Any] = lambda: None
 
-    def begun(self, cancel: Callable[[], object]) -> None:
-        """Say how to cancel the call that takes them."""
-        self._cancel = cancel
+    def begun(self, call: Any) -> None:
+        """Say which call takes them."""
+        self._call = weakref.ref(call)
         self._is_begun.set()
 
     def encoded(self) -> Iterator[bytes]:
         """What is sent."""
         requests, self._requests = self._requests, ()  # not to be held by who holds the error
         try:
-            for request in requests:
-                yield self._encode(request)
-        except GeneratorExit:
-            raise
+            left = iter(requests)
         except BaseException as error:
+            self._fail(error)
+            return
+        while True:
+            try:
+                data = self._encode(next(left))
+            except StopIteration:
+                return
+            except BaseException as error:
+                self._fail(error)
+                return
+            yield data
+
+    def _fail(self, error: BaseException) -> None:
+        self._is_begun.wait()
+        call = self._call()
+        if call is not None and call.cancel():  # else the call has ended, and not by this
             self.error = error
-            self._is_begun.wait()
-            self._cancel()
 
 
 class _Call(grpc.Call):
@@ -222,7 +246,7 @@ class _Call(grpc.Call):
     def _fail(self, error: Exception) -> NoReturn:
         """Raise what the caller is to see; what its own requests raised comes first."""
         if self._outgoing is not None and self._outgoing.error is not None:
-            raise self._outgoing.error from None
+            raise self._outgoing.error
         if isinstance(error, grpc.RpcError):
             self._codec.fail(error)
         raise error
@@ -276,8 +300,19 @@ class Responses(_Call):
         try:
             data = next(self._call)
         except grpc.RpcError as error:
-            self._fail(error)
-        return self._codec.decode(data)
+            failure = error
+        else:
+            try:
+                return self._codec.decode(data)
+            except StatusError:
+                self.cancel()  # nobody can go on with it
+                raise
+        return self._fail(failure)  # out of the except, so that no exception gets another context
+
+    def __repr__(self) -> str:
+        return (
+            f"<responses of {self._codec.method}: {'under way' if self.is_active() else 'ended'}>"
+        )
 
     def __enter__(self) -> Responses:
         return self
@@ -305,8 +340,10 @@ class Future(_Call, _GrpcFuture):
         try:
             data = self._call.result(timeout)
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            self._fail(error)
-        return self._codec.decode(data)
+            failure: Exception = error
+        else:
+            return self._codec.decode(data)
+        return self._fail(failure)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """What :meth:`result` raises, None where it returns; the same that waiting may raise."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,35 +15,40 @@ if TYPE_CHECKING:
 __all__ = ["unknown_contents"]
 
 _ANY = "google.protobuf.Any"
+_FULL_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+_MAX_DEPTH = 100  # of Any in Any; what is deeper cannot be printed either
 
 
 def unknown_contents(message: Any, schema: Schema) -> list[str]:
     """The types in its ``Any`` fields that the schema has not; what it has is looked into."""
-    return list(dict.fromkeys(_unknown(message, schema)))
+    found: dict[str, None] = {}
+    todo = [(message, 0)]
+    while todo:
+        one, depth = todo.pop()
+        if one.DESCRIPTOR.full_name != _ANY:
+            todo += [(inner, depth) for inner in _inner(one)]
+        elif depth < _MAX_DEPTH:
+            name = one.type_url.rpartition("/")[2]
+            if _FULL_NAME.fullmatch(name) is None:
+                continue
+            if not schema.has_message(name):
+                found[name] = None
+                continue
+            with contextlib.suppress(DecodeError):  # who prints it says so
+                todo.append((schema.message(name).FromString(one.value), depth + 1))
+    return list(found)
 
 
-def _unknown(message: Any, schema: Schema) -> Iterator[str]:
-    if message.DESCRIPTOR.full_name == _ANY:
-        name = message.type_url.rpartition("/")[2]
-        if not name:
-            return
-        if not schema.has_message(name):
-            yield name
-            return
-        try:
-            content = schema.message(name).FromString(message.value)
-        except DecodeError:
-            return  # who prints it says so
-        yield from _unknown(content, schema)
-        return
+def _inner(message: Any) -> Iterator[Any]:
+    """The messages in a message's fields."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
         if not field.is_repeated:
-            yield from _unknown(value, schema)
+            yield value
         elif not field.message_type.GetOptions().map_entry:
-            for item in value:
-                yield from _unknown(item, schema)
+            yield from value
         elif field.message_type.fields_by_name["value"].message_type is not None:
-            for item in value.values():
-                yield from _unknown(item, schema)
+            yield from value.values()

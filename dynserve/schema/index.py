@@ -176,10 +176,12 @@ class Index:
             if not (file.name.startswith(_WELL_KNOWN) or _same(memoryview(known), data)):
                 raise _ConflictError(f"{file.name!r} is there already, with other content")
             return file.name
-        for symbol in _top_level(file):
-            other = self._symbols.setdefault(symbol, file.name)
-            if other != file.name:
+        symbols = dict.fromkeys(_top_level(file), file.name)
+        for symbol in symbols:
+            other = self._symbols.get(symbol)
+            if other is not None:
                 raise _ConflictError(f"{symbol!r} is defined in {other!r} and in {file.name!r}")
+        self._symbols.update(symbols)  # of a file that is refused, none is known
         self._files[file.name] = data
         self._dependencies[file.name] = [sys.intern(name) for name in file.dependency]
         prefix = f"{file.package}." if file.package else ""

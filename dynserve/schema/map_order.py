@@ -6,6 +6,7 @@ same message would be printed in another way each time.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sort_maps"]
 
+_NUMBER = re.compile("-?[0-9]{1,20}")
 _WELL_KNOWN = "google.protobuf."
 _ANY_JSON = ("Struct", "Value", "ListValue")  # whose JSON form is whatever they hold
 
@@ -54,7 +56,7 @@ def _sorted_field(value: Any, field: Any, pool: LazyPool) -> Any:
 def _key(entry: tuple[Any, Any]) -> tuple[int, str]:
     """Numbers are text in JSON, and come by their value."""
     key = str(entry[0])
-    if key.lstrip("-").isdigit():
+    if _NUMBER.fullmatch(key):
         return (int(key), key)
     return (0, key)
 

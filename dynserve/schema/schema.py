@@ -240,7 +240,8 @@ class Schema:
     def to_dict(self, message: Message, **options: Any) -> dict[str, Any]:
         """A message as the dict of its JSON form; ``Any`` is resolved in this schema.
 
-        ``options`` are those of ``google.protobuf.json_format.MessageToDict``.
+        ``options`` are those of ``google.protobuf.json_format.MessageToDict``, and
+        ``allow_unknown_any``: an ``Any`` of a type that is not in the schema is shown by its name.
 
         Raises:
             MessageError: it has no JSON form: an ``Any`` holds a type that is not in the schema, …
@@ -251,7 +252,8 @@ class Schema:
     def to_json(self, message: Message, **options: Any) -> str:
         """A message in protobuf's JSON form; ``Any`` is resolved in this schema.
 
-        ``options`` are those of ``google.protobuf.json_format.MessageToJson``.
+        ``options`` are those of ``google.protobuf.json_format.MessageToJson``, and
+        ``allow_unknown_any`` as for :meth:`to_dict`.
 
         Raises:
             MessageError: as for :meth:`to_dict`.

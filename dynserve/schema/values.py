@@ -133,10 +133,15 @@ class Converter:
 
         from .map_order import sort_maps
 
+        given = dict(options)
+        pool: Any = self._pool
+        if given.pop("allow_unknown_any", False):
+            from .unknown_any import PoolWithUnknown
+
+            pool = PoolWithUnknown(pool)
         with _as_message_error(message):
-            pool = cast("Any", self._pool)
-            form = json_format.MessageToDict(message, descriptor_pool=pool, **options)
-            return cast("dict[str, Any]", sort_maps(form, message.DESCRIPTOR, self._pool))
+            form = json_format.MessageToDict(message, descriptor_pool=pool, **given)
+            return cast("dict[str, Any]", sort_maps(form, message.DESCRIPTOR, pool))
 
     def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""

@@ -10,7 +10,7 @@ import pytest
 from .lab import FILES, lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def protos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the .proto files of the lab."""
     folder = tmp_path_factory.mktemp("protos")
@@ -19,7 +19,7 @@ def protos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(cache: Path, protos: Path) -> Iterator[str]:
     """The address of the lab, with reflection."""
     options = [("grpc.max_receive_message_length", -1)]
@@ -27,7 +27,7 @@ def address(cache: Path, protos: Path) -> Iterator[str]:
         yield server.addresses[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def silent(cache: Path, protos: Path) -> Iterator[str]:
     """The address of the lab without reflection."""
     with lab(protos).server("127.0.0.1:0", reflection=False).in_thread() as server:

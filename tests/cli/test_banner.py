@@ -45,6 +45,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
         "Listening on 127.0.0.1:50051\n"
         "Listening on unix:/run/s\n"
         "\n"
+        """  dynserve call 127.0.0.1:50051 shop.Items/Get -d '{"name": "text"}'\n"""
         "  grpcurl -plaintext 127.0.0.1:50051 list\n"
         "  grpcurl -plaintext 127.0.0.1:50051 describe shop.Items\n"
         """  grpcurl -plaintext -d '{"name": "text"}' 127.0.0.1:50051 shop.Items/Get\n"""
@@ -144,6 +145,7 @@ def test_a_huge_schema_is_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
         "8999 of 9000 methods have no handler (--strict refuses to start)",
         "Listening on h:1",
         "",
+        "  dynserve call h:1 p0002.S/B -d '{}'",
         "  grpcurl -plaintext h:1 list",
         "  grpcurl -plaintext h:1 describe p0002.S",
         "  grpcurl -plaintext -d '{}' h:1 p0002.S/B",

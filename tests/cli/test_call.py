@@ -336,7 +336,7 @@ def test_rich_details(
     """Each is a line: those of google.rpc, those of the server's own types, and the unknown."""
     known = (
         "Error: INVALID_ARGUMENT: no good\n"
-        '  google.rpc.BadRequest: {"field_violations": [{"field": "text",'
+        '  google.rpc.BadRequest: {"fieldViolations": [{"field": "text",'
         ' "description": "too long"}]}\n'
     )
     gone = '  google.protobuf.Any: type_url: "x.org/gone.Type" value: "\\001"\n'

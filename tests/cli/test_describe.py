@@ -149,12 +149,12 @@ def test_a_symbol_beside_a_service_that_is_not_told(capsys: pytest.CaptureFixtur
         ),
         (
             "lab.Item.numbr",
-            "no symbol 'lab.Item.numbr' in the schema; did you mean 'lab.Item.number'?",
+            "no symbol 'lab.Item.numbr' on ADDR; did you mean 'lab.Item.number'?",
             "no symbol 'lab.Item.numbr' in the schema; did you mean 'lab.Item.number'?",
         ),
         (
             "lab.Lab/Ecko",
-            "no symbol 'lab.Lab.Ecko' in the schema; did you mean 'lab.Lab.Echo'?",
+            "no symbol 'lab.Lab.Ecko' on ADDR; did you mean 'lab.Lab.Echo'?",
             "no symbol 'lab.Lab.Ecko' in the schema; did you mean 'lab.Lab.Echo'?",
         ),
         (

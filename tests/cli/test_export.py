@@ -230,7 +230,6 @@ def test_other_files_are_not_written_over(
         "Makefile",
         ".bashrc",
         "x.proto/",
-        "",
     ],
 )
 def test_hostile_file_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:

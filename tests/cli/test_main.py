@@ -505,3 +505,16 @@ def test_a_closed_pipe_is_quiet(words: list[str], tmp_path: Path) -> None:
             timeout=30,
         )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("-plaintext", "'-plaintext': connections are plain, unless --tls is given."),
+        ("-max-time", "'-max-time': options have two dashes, --max-time."),
+    ],
+)
+def test_options_of_grpcurl(word: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One dash is a habit of grpcurl's users; what it would be read as makes no sense to them."""
+    assert invoke(["call", word, "localhost:1", "a.B/C"]) == 2
+    assert capsys.readouterr() == ("", f"Error: No such option {text}\n")

@@ -135,6 +135,7 @@ def test_all_kinds_of_targets_side_by_side(folder: Path, tool: Callable[[str], s
             "Listening on unix:sock",
             f"Listening on {child.addresses[-1]}",
             "",
+            f"""  dynserve call {child.addresses[0]} file.Items/Get -d '{{"name": "text"}}'""",
             f"  grpcurl -plaintext {child.addresses[0]} list",
             f"  grpcurl -plaintext {child.addresses[0]} describe file.Items",
             f"""  grpcurl -plaintext -d '{{"name": "text"}}' {child.addresses[0]} file.Items/Get""",
@@ -151,9 +152,11 @@ def test_all_kinds_of_targets_side_by_side(folder: Path, tool: Callable[[str], s
             "given": b"\n\x07ainstal",
             "module": b"\n\x07apackag",
         }
+        own = [sys.executable, "-m", "dynserve"]
+        programs = {"dynserve": own, "grpcurl": [tool("grpcurl")]}
         pasted = [
             subprocess.run(
-                [tool("grpcurl"), *shlex.split(command)[1:]],
+                [*programs[command.split()[0]], *shlex.split(command)[1:]],
                 check=True,
                 capture_output=True,
                 text=True,
@@ -162,6 +165,7 @@ def test_all_kinds_of_targets_side_by_side(folder: Path, tool: Callable[[str], s
             for command in child.commands
         ]
         assert pasted == [
+            '{"name": "textdynser"}\n',
             "file.Items\nfolder.Items\ngiven.Items\ngrpc.health.v1.Health\n"
             "grpc.reflection.v1.ServerReflection\ngrpc.reflection.v1alpha.ServerReflection\n"
             "module.Items\n",
@@ -253,7 +257,7 @@ def test_a_terminal_gets_a_table(folder: Path) -> None:
         lines = []
         for line in terminal:
             lines.append(line.rstrip())
-            if "-d" in line:
+            if "grpcurl -plaintext -d" in line:
                 break
         process.terminate()
         assert process.wait(SECONDS) == 0
@@ -264,6 +268,7 @@ def test_a_terminal_gets_a_table(folder: Path) -> None:
         "1 of 2 methods have no handler (--strict refuses to start)",
         "Listening on unix:s",
         "",
+        """  dynserve call unix:s s.Items/Get -d '{"name": "text"}'""",
         "  grpcurl -plaintext unix:s list",
         "  grpcurl -plaintext unix:s describe s.Items",
         """  grpcurl -plaintext -d '{"name": "text"}' unix:s s.Items/Get""",

@@ -11,10 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse
 
 import dynserve
 from dynserve import DescriptorError, Kind, ReflectionError, StatusError, SymbolError
+from dynserve.schema.contents import unknown_contents
 from dynserve.testing import serve
 from tests.client.fake_reflection import FakeReflection, compiled
 from tests.client.worlds import World, every_world
@@ -80,6 +83,11 @@ def within(world: World, target: str, body: Callable[[Any, Any], Any], **options
             return await body(async_client, do)
 
     return asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the client logged."""
+    return [one.getMessage() for one in caplog.records if one.name == "dynserve.client"]
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +237,7 @@ def test_a_missing_type_spoils_only_what_needs_it(
     lost = f"{target} does not tell of 'shop/order.proto'"
     assert idle == "<method shop.Idle/Wait: unary-unary>"
     assert text == f"shop.Shop/Buy: needs shop.Order, but {lost}"
-    assert caplog.messages == [f"{lost}: fields of the types shop.Order stay encoded"]
+    assert said(caplog) == [f"{lost}: fields of the types shop.Order stay encoded"]
 
 
 @every_world
@@ -302,7 +310,7 @@ def test_extensions_that_are_not_told_are_done_without(
     ("change", "text"),
     [
         ("empty", "its reflection answers with no file"),
-        ("refuse", "its reflection refuses list_services: not allowed"),
+        ("refuse", "its reflection refuses to answer: not allowed"),
         ("garbage", "its reflection answers in no known form: Error parsing message"),
     ],
 )
@@ -348,7 +356,7 @@ def test_a_stream_that_ends_early_is_an_error(world: World, files: dict[str, byt
 
     with Deaf(files).serving() as target:
         text = within(world, target, body)
-    assert text == f"{target}: its reflection answers 1 requests 0 times"
+    assert text == f"{target}: ended the stream of its reflection"
 
 
 @every_world
@@ -467,7 +475,7 @@ def test_what_any_holds_is_asked_for(
         box.inner.one.value = inner.SerializeToString()
         await do(client.load_contents(box))
         box.more.pop()  # which cannot be parsed
-        return client.schema.to_dict(box)
+        return client.schema.to_dict(box, allow_unknown_any=True)
 
     with fake.serving() as target, caplog.at_level(logging.WARNING, "dynserve.client"):
         form = within(world, target, body)
@@ -478,7 +486,7 @@ def test_what_any_holds_is_asked_for(
         "counts": {"a": 1},
         "inner": {"one": {"@type": "t/box.Box", "inner": {"one": {"@type": "t/other.Thing"}}}},
     }
-    assert caplog.messages == [f"{target} does not tell of not.There: its content is not shown"]
+    assert said(caplog) == [f"{target} does not tell of not.There: its content is not shown"]
 
 
 @every_world
@@ -564,7 +572,7 @@ def test_types_that_nobody_declares_are_named(
 
     with FakeReflection(fewer).serving() as target:
         assert within(world, target, body) == ["Buy"]
-    assert caplog.messages == [
+    assert said(caplog) == [
         f"{target} does not tell of their files: fields of the types Colour, Item stay encoded"
     ]
 
@@ -579,11 +587,269 @@ def test_what_sources_do_not_declare_is_not_shown(
         box = (await do(client.method("box.Boxes/Get"))).info.response()
         box.one.type_url = "t/not.There"
         await do(client.load_contents(box))
-        return client.schema.to_dict(box)
+        await do(client.load_contents(box))  # is silent the second time
+        return client.schema.to_dict(box, allow_unknown_any=True)
 
     schema = dynserve.Schema.load(ANY)
     with caplog.at_level(logging.WARNING, "dynserve.client"):
         assert within(world, "localhost:1", body, schema=schema) == {
             "one": {"@type": "t/not.There"}
         }
-    assert caplog.messages == ["the schema does not tell of not.There: its content is not shown"]
+    assert said(caplog) == ["the schema does not tell of not.There: its content is not shown"]
+
+
+# ---- servers that are not as they should be
+
+
+@every_world
+def test_a_field_of_a_type_like_a_map_entry_is_left_alone(world: World) -> None:
+    """Only what is the entry of a map of the message itself is named anew."""
+    source = """
+        syntax = "proto3"; package t;
+        message LogEntry { int32 x = 1; }
+        message M { repeated .t.LogEntry lines = 1; map<string, string> log = 2; }
+        service S { rpc Do(M) returns (M); }
+    """
+    app = dynserve.App(source)
+    app.rpc("t.S/Do")(lambda request: request)
+    request = {"lines": [{"x": 5}], "log": {"a": "b"}}
+    with serve(app) as real:
+
+        async def body(client: Any, do: Any) -> Any:
+            response = await do((await do(client.method("t.S/Do")))(request))
+            return client.schema.to_dict(response)
+
+        assert within(world, real.target, body) == request
+
+
+class AsTonic(FakeReflection):
+    """Ends the stream with NOT_FOUND for what it does not know, as tonic's reflection does."""
+
+    def _answers(self, requests: Any, context: Any) -> Any:
+        for request in requests:
+            (data,) = super()._answers(iter([request]), context)
+            if ServerReflectionResponse.FromString(data).HasField("error_response"):
+                context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+            yield data
+
+
+@every_world
+def test_a_stream_that_ends_with_not_found_is_an_answer(
+    world: World, files: dict[str, bytes]
+) -> None:
+    """What comes after it is asked for again; well-known files need not be told there either."""
+    fewer = without(files, "google/protobuf/timestamp.proto")
+
+    async def body(client: Any, do: Any) -> Any:
+        stub = await do(client.service("shop.Shop"))
+        with pytest.raises(SymbolError) as caught:
+            await do(client.service("shop.Shopp"))
+        await do(client.load("shop.Item.Size.cm"))
+        order = client.schema.convert({"at": "1970-01-01T00:00:01Z"}, stub.Buy.info.request)
+        return order.at.seconds, str(caught.value)
+
+    with AsTonic(fewer).serving() as target:
+        assert within(world, target, body) == (
+            1,
+            f"no service 'shop.Shopp' on {target}; did you mean 'shop.Shop'?",
+        )
+
+
+@every_world
+@pytest.mark.parametrize("code", [7, 13], ids=["PERMISSION_DENIED", "INTERNAL"])
+def test_what_is_not_told_is_not_what_is_not_there(
+    world: World, code: int, files: dict[str, bytes]
+) -> None:
+    """An answer that refuses says why."""
+
+    def change(_: Any, answer: Any) -> None:
+        answer.error_response.error_code = code
+
+    async def body(client: Any, do: Any) -> Any:
+        with pytest.raises(ReflectionError) as caught:
+            await do(client.service("shop.Shop"))
+        return str(caught.value)
+
+    with FakeReflection(files, change=change).serving() as target:
+        said = within(world, target, body)
+    assert said == f"{target}: its reflection refuses to answer: code {code}"
+
+
+@every_world
+def test_a_symbol_has_to_be_in_the_file_that_is_told(world: World, files: dict[str, bytes]) -> None:
+    """What is part of nothing is not there, though the rest of its name is."""
+
+    async def body(client: Any, do: Any) -> Any:
+        await do(client.load("shop.Shop.Buy", "shop.Colour", "shop.Item.name", "shop.RED"))
+        texts = []
+        for name in ("shop.Shop.Bye", "shop.Item.Size.nope.deep"):
+            with pytest.raises(SymbolError) as caught:
+                await do(client.load(name))
+            texts.append(str(caught.value))
+        return texts
+
+    with FakeReflection(files).serving() as target:
+        first, second = within(world, target, body)
+    assert first == f"no symbol 'shop.Shop.Bye' on {target}; did you mean 'shop.Shop.Buy'?"
+    assert second.startswith(f"no symbol 'shop.Item.Size.nope.deep' on {target}")
+
+
+@every_world
+def test_a_server_that_has_changed_is_noticed(world: World, files: dict[str, bytes]) -> None:
+    """A file that is not what it was is not mixed with what is known."""
+    fake = FakeReflection(files)
+    changed = FileDescriptorProto.FromString(files["other.proto"])
+    changed.service.add(name="New")
+
+    async def body(client: Any, do: Any) -> Any:
+        await do(client.service("other.Other"))
+        fake._files["other.proto"] = changed
+        with pytest.raises(ReflectionError) as caught:
+            await do(client.service("other.New"))
+        return str(caught.value)
+
+    with fake.serving() as target:
+        text = within(world, target, body)
+    assert text == (
+        f"{target}: 'other.proto' is not what it was; the server has changed, connect anew"
+    )
+
+
+@every_world
+def test_what_was_missing_may_come_later(world: World, files: dict[str, bytes]) -> None:
+    """Nothing stands in any more for a type that another service brings; methods are made anew."""
+    missing = without(files, "shop/item.proto", "shop/gift.proto")
+    moved = FileDescriptorProto.FromString(files["shop/item.proto"])
+    moved.name = "late.proto"
+    moved.service.add(name="Late").method.add(
+        name="Do", input_type=".shop.Item", output_type=".shop.Item"
+    )
+    fake = FakeReflection(missing)
+
+    async def body(client: Any, do: Any) -> Any:
+        before = await do(client.method("shop.Shop/Buy"))
+        fake._files["late.proto"] = moved
+        await do(client.service("shop.Late"))
+        after = await do(client.method("shop.Shop/Buy"))
+        order = client.schema.convert({"items": [{"name": "x"}]}, after.info.request)
+        return before is after, order.items[0].name
+
+    with fake.serving() as target:
+        assert within(world, target, body) == (False, "x")
+
+
+def chain(number: int) -> bytes:
+    """A file that imports the next of an endless row."""
+    file = FileDescriptorProto(name=f"f{number}.proto", package="e")
+    file.dependency.append(f"f{number + 1}.proto")
+    file.message_type.add(name=f"M{number}")
+    return file.SerializeToString()
+
+
+class Endless(FakeReflection):
+    """Tells of files that import one more, without an end."""
+
+    def _answer(self, request: Any, answer: Any) -> None:
+        self.asked.append("")
+        name = request.file_by_filename or "f0.proto"
+        data = chain(int(name[1:].partition(".")[0]))
+        answer.file_descriptor_response.file_descriptor_proto.append(data)
+
+
+@every_world
+def test_a_server_without_end_is_not_followed_for_ever(world: World) -> None:
+    """One deadline holds for all that one thing leads to; another may be asked afterwards."""
+
+    async def body(client: Any, do: Any) -> Any:
+        codes = []
+        for _ in range(2):
+            with pytest.raises(StatusError) as caught:
+                await do(client.load("e.M0"))
+            codes.append(caught.value.code())
+        return codes
+
+    with Endless({}).serving() as target:
+        codes = within(world, target, body, reflection_timeout=0.3)
+    assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
+
+
+@every_world
+def test_answers_that_nobody_asked_for_are_not_taken(world: World, files: dict[str, bytes]) -> None:
+    """The stream is left when all is answered, though the server goes on, or never ends it."""
+    ended = threading.Event()
+
+    class Talkative(FakeReflection):
+        def _answers(self, requests: Any, context: Any) -> Any:
+            context.add_callback(ended.set)
+            for data in super()._answers(requests, context):
+                yield data
+                yield data
+            ended.wait(20)
+
+    async def body(client: Any, do: Any) -> Any:
+        return await do(client.services())
+
+    with Talkative(files).serving() as target:
+        assert within(world, target, body) == ("other.Other", "shop.Idle", "shop.Shop")
+        assert ended.wait(20)
+
+
+@every_world
+def test_a_refusal_has_its_metadata(world: World, files: dict[str, bytes]) -> None:
+    """What a server says beside its status, such as how to be let in."""
+
+    class Locked(FakeReflection):
+        def _answers(self, requests: Any, context: Any) -> Any:
+            context.set_trailing_metadata([("www-authenticate", "Bearer")])
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "who?")
+            yield b""
+
+    async def body(client: Any, do: Any) -> Any:
+        with pytest.raises(StatusError) as caught:
+            await do(client.services())
+        return caught.value
+
+    with Locked(files).serving() as target:
+        error = within(world, target, body)
+    assert str(error) == "UNAUTHENTICATED: who?"
+    assert ("www-authenticate", "Bearer") in error.trailing_metadata()
+
+
+@every_world
+@pytest.mark.parametrize("name", [".x", "a b", "other.Other", "shop.Colour", "1x", "x."])
+def test_odd_names_in_an_any_are_left(world: World, name: str, files: dict[str, bytes]) -> None:
+    """What is no type is asked for once at most, and the rest of the message is shown."""
+    any_files = files | {"google/protobuf/any.proto": any_pb2.DESCRIPTOR.serialized_pb}
+    fake = FakeReflection(any_files)
+
+    async def body(client: Any, do: Any) -> Any:
+        await do(client.load("google.protobuf.Any"))
+        holder = client.schema.message("google.protobuf.Any")(type_url=f"t/{name}")
+        for _ in range(2):
+            await do(client.load_contents(holder))
+        return client.schema.to_dict(holder, allow_unknown_any=True)
+
+    with fake.serving() as target:
+        assert within(world, target, body) == {"@type": f"t/{name}"}
+    assert len(fake.asked) < 15
+
+
+def test_any_in_any_without_end_is_no_failure() -> None:
+    """It is looked into as deep as it could be printed."""
+    schema = dynserve.Schema.load(ANY)
+    holder = schema.message("google.protobuf.Any")
+    message = holder(type_url="t/not.There")
+    for _ in range(3000):
+        message = holder(type_url="t/google.protobuf.Any", value=message.SerializeToString())
+    assert unknown_contents(message, schema) == []
+
+
+def test_a_schema_of_the_users_own_is_not_added_to() -> None:
+    """What a response holds changes nothing for others who have the schema."""
+    schema = dynserve.Schema.load(ANY)
+    before = list(schema.index.files)
+    with dynserve.connect("localhost:1", schema=schema) as client:
+        message = schema.message("box.Box")()
+        message.one.type_url = "t/evil.Type"
+        client.load_contents(message)
+    assert list(schema.index.files) == before

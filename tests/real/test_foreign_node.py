@@ -293,7 +293,7 @@ def test_call_command_with_details(address: str) -> None:
         """\
 Error: NOT_FOUND: no book has the ISBN '9'
   google.rpc.ErrorInfo: {"reason": "NO_SUCH_BOOK", "domain": "library.example", "metadata": {"isbn": "9"}}
-  google.rpc.BadRequest: {"field_violations": [{"field": "isbn", "description": "is of no book"}]}
+  google.rpc.BadRequest: {"fieldViolations": [{"field": "isbn", "description": "is of no book"}]}
   library.Question: {"text": "Is it '1'?"}
   google.protobuf.Any: type_url: "type.googleapis.com/secret.Thing" value: "\\010\\001"
 """,  # noqa: E501 - as it is printed
