@@ -15,6 +15,7 @@ from workspace import HERE, SERVERS, Workspace
 
 PARTS = ("client", "command")
 WORLDS = ("sync", "async")
+KEYS = (*(f"client {world}" for world in WORLDS), "command")  # of the sections
 COMMAND_SECONDS = 30.0
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "dynserve call": (sys.executable, "-m", "dynserve", "call", "{target}", "bench.Echo/Say"),

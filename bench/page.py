@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import aims
+import calling
 import plot
 from measure import median
-from report import Run
+from report import Run, markdown
 from workspace import HERE, ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -48,6 +49,10 @@ def figures(run: Run) -> str:
     ahead = list(better(run))
     if ahead:
         parts += ["### Where peers are ahead of the queue engine", "\n".join(ahead)]
+    for key in calling.KEYS:
+        section = run.section(key)
+        if section is not None:
+            parts.append(f"#{markdown(section)}".rstrip())
     parts += [f"- {line}" for line in run.skipped]
     return "\n\n".join(parts)
 

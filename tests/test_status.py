@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import re
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor_pb2 import UninterpretedOption
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from dynserve import StatusError
-from dynserve.status import AbortError, ErrorRules, checked_code, checked_metadata, checked_text
-from tests.echo import schema
+import dynserve
+from dynserve import Kind, StatusError
+from dynserve.status import (
+    AbortError,
+    ErrorRules,
+    ReceivedError,
+    checked_code,
+    checked_metadata,
+    checked_text,
+)
+from dynserve.testing import serve
+from tests.echo import Item, app_with, schema
 
 METHOD = schema.method("echo.Echo/Unary")
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -263,3 +278,236 @@ def test_ctrl_c_in_a_rule_stays_what_it_is() -> None:
     rules.add(KeyError, rule)
     with pytest.raises(KeyboardInterrupt):
         rules.status(KeyError(), METHOD)
+
+
+def find_class(name: str) -> Any:
+    """The classes of the test's schema, as a client has them."""
+    return {"echo.Item": Item}[name]
+
+
+def received(
+    code: grpc.StatusCode, text: str, details: tuple[Any, ...] = (), **trailing: str
+) -> ReceivedError:
+    """What a client raises."""
+    sent = StatusError(NOT_FOUND, details=details).trailing_metadata()
+    return ReceivedError(code, text, (("x", "y"),), (*trailing.items(), *sent), find_class)
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK], ids=str
+)
+def test_what_grpc_may_have_said_itself_is_not_sent_on(
+    code: grpc.StatusCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its texts tell of addresses: of codes that it makes the text is logged, and an id sent."""
+    error = received(code, "10.0.0.7: refused", secret="s")
+    sent = ErrorRules().status(error, METHOD, "app.handler")
+    never_by_grpc = {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "DATA_LOSS",
+    }
+    text, logged = "10.0.0.7: refused", []
+    if code.name not in never_by_grpc:
+        identifier = sent.details()[-17:-1]
+        text = f"a call to another service failed (error id {identifier})"
+        message = f"echo.Echo/Unary failed in app.handler (error id {identifier})"
+        logged = [(logging.WARNING, message, error)]
+    assert (type(sent), sent.code(), sent.details(), sent.trailing_metadata()) == (
+        StatusError,
+        code,
+        text,
+        (),
+    )
+    assert [
+        (record.levelno, record.getMessage(), (record.exc_info or [None, None])[1])
+        for record in caplog.records
+    ] == logged
+
+
+@pytest.mark.parametrize("answer", [b"\xff", None], ids=["undecodable", "unreachable"])
+def test_no_peer_is_told_of_a_clients_own_errors(
+    answer: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler's call to what cannot be reached, or does not answer as it should."""
+    target = f"unix:{tmp_path}/socket"
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda *_: answer)
+    with ThreadPoolExecutor(1) as pool, dynserve.connect(target, schema=schema) as backend:
+        server = grpc.server(pool)
+        server.add_registered_method_handlers("echo.Echo", {"Unary": handler})
+        server.add_insecure_port(target if answer else f"{target}-of-another")
+        server.start()
+
+        def proxy(_: Any) -> Any:
+            return backend.method("echo.Echo/Unary")(timeout=20)
+
+        with (
+            pytest.raises(StatusError) as caught,
+            serve(app_with(proxy, Kind.UNARY_UNARY)) as client,
+        ):
+            client.method("echo.Echo/Unary")()
+        server.stop(None).wait()
+    code = grpc.StatusCode.INTERNAL if answer else grpc.StatusCode.UNAVAILABLE
+    text = r"a call to another service failed \(error id ([0-9a-f]{16})\)"
+    match = re.fullmatch(text, caught.value.details())
+    assert match is not None
+    assert (caught.value.code(), [record.getMessage()[-27:] for record in caplog.records]) == (
+        code,
+        [f"(error id {match[1]})"],
+    )
+
+
+def test_a_status_with_details_is_a_servers_own(caplog: pytest.LogCaptureFixture) -> None:
+    """gRPC adds none: code, text and details are sent on, and nothing is logged."""
+    details = (ErrorInfo(reason="r"), Item(number=1))
+    error = received(grpc.StatusCode.UNAVAILABLE, "later", details, secret="s")
+    sent = ErrorRules().status(error, METHOD)
+    [pair] = sent.trailing_metadata()
+    assert (str(sent), pair, caplog.records) == (
+        "UNAVAILABLE: later",
+        error.trailing_metadata()[-1],
+        [],
+    )
+
+
+@pytest.mark.parametrize("is_raised", [True, False])
+def test_a_rule_that_passes_a_status_on_tells_no_more(is_raised: bool) -> None:
+    """What a client raised is no different where an exception handler gives it."""
+
+    def rule(error: KeyError) -> StatusError:
+        status = received(NOT_FOUND, "none", secret="s")
+        if is_raised:
+            raise status
+        return status
+
+    rules = ErrorRules()
+    rules.add(KeyError, rule)
+    sent = rules.status(KeyError(), METHOD)
+    assert (type(sent), str(sent), sent.trailing_metadata()) == (
+        StatusError,
+        "NOT_FOUND: none",
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["google.rpc.DESCRIPTOR", "google.rpc._sym_db", "google.rpc.__name__", "google.rpc.", "a b"],
+)
+def test_a_detail_of_no_type_stays_as_it_is(name: str) -> None:
+    """Its name is the server's: it may be that of anything in a generated module."""
+    hostile = AnyMessage(type_url=f"x/{name}")
+    data = Status(code=5, details=[hostile]).SerializeToString()
+    error = ReceivedError(NOT_FOUND, "", (), (("grpc-status-details-bin", data),))
+    assert error.status_details == (hostile,)
+
+
+class OwnError(StatusError):
+    """As users derive them: what it is made of is its own."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(NOT_FOUND, f"no {place}", trailing_metadata=[("a", "b")])
+        self.place = place
+
+
+def parts(error: StatusError) -> tuple[Any, ...]:
+    return (
+        type(error),
+        str(error),
+        error.code(),
+        error.details(),
+        error.initial_metadata(),
+        error.trailing_metadata(),
+        error.args,
+        getattr(error, "place", None),
+    )
+
+
+DETAILS = (ErrorInfo(reason="r"), Item(number=1))
+
+
+@pytest.mark.parametrize(
+    ("take", "has_classes"),
+    [
+        (lambda error: pickle.loads(pickle.dumps(error)), False),
+        (copy.copy, True),
+        (copy.deepcopy, True),
+    ],
+    ids=["pickle", "copy", "deepcopy"],
+)
+@pytest.mark.parametrize(
+    ("make", "details"),
+    [
+        (lambda: StatusError(NOT_FOUND, "no", details=DETAILS), DETAILS),
+        (lambda: received(NOT_FOUND, "no", DETAILS, k="v"), DETAILS),
+        (lambda: AbortError(NOT_FOUND, "no"), ()),
+        (lambda: OwnError("Rome"), ()),
+    ],
+    ids=["StatusError", "ReceivedError", "AbortError", "OwnError"],
+)
+def test_a_status_can_be_taken_elsewhere(
+    take: Callable[[StatusError], StatusError],
+    has_classes: bool,
+    make: Callable[[], StatusError],
+    details: tuple[Any, ...],
+) -> None:
+    """To another process or as a copy; in the former a detail of the schema is an Any."""
+    error = make()
+    for _ in range(2):  # the details are decoded when they are asked for first
+        taken = take(error)
+        assert (taken is error, parts(taken)) == (False, parts(error))
+        found = taken.status_details
+        if details and not has_classes:
+            packed = AnyMessage()
+            packed.Pack(details[1])
+            assert found == (details[0], packed)
+        else:
+            assert found == details
+        assert error.status_details == details
+
+
+def test_the_metadata_of_grpc_is_kept_as_plain_pairs() -> None:
+    """gRPC's own are of a class that cannot be found again where they are unpickled."""
+
+    class Pair(NamedTuple):
+        key: str
+        value: str
+
+    pairs = (Pair("k", "v"),)
+    error: StatusError = pickle.loads(pickle.dumps(ReceivedError(NOT_FOUND, "", pairs, pairs)))
+    found = (error.initial_metadata(), error.trailing_metadata())
+    assert (found, {type(pair) for pairs in found for pair in pairs}) == (
+        ((("k", "v"),), (("k", "v"),)),
+        {tuple},
+    )
+
+
+def test_each_witness_is_told() -> None:
+    """Whoever else is, or stops being."""
+    rules = ErrorRules()
+    told: list[tuple[str, BaseException]] = []
+
+    def first(error: BaseException, identifier: str) -> None:
+        told.append((f"first {identifier}", error))
+
+    def second(error: BaseException, identifier: str) -> None:
+        told.append((f"second {identifier}", error))
+
+    rules.add_witness(first)
+    rules.add_witness(second)
+    errors = [KeyError("a"), KeyError("b"), KeyError("c")]
+    said = [rules.status(errors[0], METHOD).details()]
+    rules.remove_witness(first)
+    said.append(rules.status(errors[1], METHOD).details())
+    rules.remove_witness(second)
+    rules.status(errors[2], METHOD)
+    ids = [text[-17:-1] for text in said]
+    assert told == [
+        (f"first {ids[0]}", errors[0]),
+        (f"second {ids[0]}", errors[0]),
+        (f"second {ids[1]}", errors[1]),
+    ]

@@ -73,8 +73,8 @@ class ClientBase(abc.ABC):
         compression: of requests, where a call says nothing else.
         service_config: gRPC's service config, in JSON or as a mapping; see
             :func:`dynserve.service_config`.
-        keepalive: seconds without traffic after which the connection is probed. Servers refuse
-            what they find too often: 300 is taken by all.
+        keepalive: seconds without traffic, while calls are under way, after which the connection
+            is probed. Servers end one that is probed too often: 300 is taken by all.
         keepalive_timeout: seconds that the answer to a probe may take.
         max_message_bytes: the longest message to send and to receive; gRPC's default is 4 MiB for
             what is received and no limit for what is sent.

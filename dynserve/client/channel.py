@@ -17,6 +17,11 @@ from dynserve.status import Metadata, checked_metadata
 __all__ = ["ChannelSettings", "checked_target", "metadata_of"]
 
 _URL = re.compile(r"(https?|grpcs?)://([^/]+)/?")
+# What is behind the colon of a plain host; names such as dns:/// and unix: have their own forms.
+_HOST_PORT = re.compile(
+    r"(?!(?:unix|unix-abstract|vsock|dns|ipv4|ipv6|xds|passthrough):)[^:/]+:([^:/]*)"
+)
+_MAX_PORT = 65535
 _EXPECTED = "expected HOST:PORT, unix:PATH, or a URI that gRPC knows, such as dns:///HOST:PORT"
 _SECURE = ("https", "grpcs")
 _USER_AGENT = "dynserve"
@@ -62,6 +67,8 @@ class ChannelSettings:
             options.append(("grpc.service_config", json.dumps(self.service_config)))
         if self.keepalive is not None:
             options.append(("grpc.keepalive_time_ms", round(self.keepalive * 1000)))
+            # Without data too: else a quiet stream is probed no more often than once a minute.
+            options.append(("grpc.http2.max_pings_without_data", 0))
         if self.keepalive_timeout is not None:
             options.append(("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)))
         if self.max_message_bytes is not None:
@@ -77,8 +84,12 @@ def checked_target(target: str) -> str:
     """The target, if it looks like one that gRPC takes.
 
     Raises:
-        TargetError: it is empty, a URL, or a host without a port.
+        TypeError: it is not a str.
+        TargetError: it is empty, a URL, a host without a port, or no port is behind the colon.
     """
+    given: object = target
+    if not isinstance(given, str):
+        raise TypeError(f"got {given!r} as target, expected a str such as 'localhost:50051'")
     url = _URL.fullmatch(target)
     if url is not None:
         port = "" if ":" in url[2] else ":443" if url[1] in _SECURE else ":80"
@@ -87,6 +98,9 @@ def checked_target(target: str) -> str:
     if ":" not in target or target.startswith(":"):
         meant = _meant(target)
         raise TargetError(target or "''", f"{_EXPECTED}{meant}")
+    match = _HOST_PORT.fullmatch(target)
+    if match is not None and not (match[1].isdecimal() and int(match[1]) <= _MAX_PORT):
+        raise TargetError(target, f"a port is a number from 0 to {_MAX_PORT}")
     return target
 
 

@@ -19,6 +19,9 @@ Token: TypeAlias = "str | Callable[[], str]"  # noqa: S105 - a type
 
 _BEARER = "Bearer "
 _BEGIN = b"-----BEGIN "
+_BEGIN_TEXT = _BEGIN.decode()
+_GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"  # asked by gRPC where it is given no roots
+_OPENSSL_ROOTS = "SSL_CERT_FILE"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class TLS:
 
     Args:
         ca: the certificates of the authorities that the server's may be signed by; by default
-            those that the system trusts (``SSL_CERT_FILE`` names others, as it does for OpenSSL).
+            those that the system trusts. Others are named by ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH``,
+            as for every gRPC, and next by ``SSL_CERT_FILE``, as for OpenSSL.
         cert: this client's certificate, with the chain to its authority, for mutual TLS.
         key: the private key to ``cert``.
         server_name: the name that the server's certificate must have, where it is not the host's;
@@ -46,11 +50,18 @@ class TLS:
             given, missing = ("cert", "key") if self.key is None else ("key", "cert")
             raise CredentialsError(given, f"mutual TLS needs {missing}= too")
 
+    def __repr__(self) -> str:
+        key = None if self.key is None else "..."
+        return (
+            f"TLS(ca={_shown(self.ca)}, cert={_shown(self.cert)}, key={key},"
+            f" server_name={self.server_name!r})"
+        )
+
     def credentials(self) -> grpc.ChannelCredentials:
         """gRPC's own form of it.
 
         Raises:
-            CredentialsError: a file cannot be read, or is not PEM.
+            CredentialsError: a file, of a variable too, cannot be read or is not PEM.
         """
         return grpc.ssl_channel_credentials(
             root_certificates=_system_roots() if self.ca is None else _pem("ca", self.ca),
@@ -115,6 +126,8 @@ class _TokenPlugin(grpc.AuthMetadataPlugin):
 def _pem(name: str, given: PEM) -> bytes:
     if isinstance(given, bytes):
         data, shown = given, "the bytes"
+    elif _is_pem_text(given):  # maybe a key, which no message may show
+        raise CredentialsError(name, "a str is the path of a file; give what is in it as bytes")
     else:
         shown = os.fspath(given)
         try:
@@ -127,10 +140,23 @@ def _pem(name: str, given: PEM) -> bytes:
     return data
 
 
+def _is_pem_text(given: PEM) -> bool:
+    return isinstance(given, str) and _BEGIN_TEXT in given
+
+
+def _shown(given: PEM | None) -> str:
+    return "..." if isinstance(given, bytes) or (given and _is_pem_text(given)) else repr(given)
+
+
 def _system_roots() -> bytes | None:
-    """The certificates that the system trusts; None, which means gRPC's own, where it has none."""
-    file: str | None = ssl.get_default_verify_paths().cafile
-    if file is None:
+    """The certificates that the system trusts; None, which means gRPC's own, where it has none.
+
+    OpenSSL and gRPC take others without a word where a variable names no file.
+    """
+    if named := os.environ.get(_GRPC_ROOTS):
+        _pem(_GRPC_ROOTS, named)
         return None
-    with open(file, "rb") as bundle:
-        return bundle.read()
+    if named := os.environ.get(_OPENSSL_ROOTS):
+        return _pem(_OPENSSL_ROOTS, named)
+    file: str | None = ssl.get_default_verify_paths().cafile
+    return None if file is None else _pem("ca", file)

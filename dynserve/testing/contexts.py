@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +15,8 @@ from dynserve.method import MethodInfo
 from dynserve.status import Metadata, checked_metadata
 
 __all__ = ["FakeAsyncContext", "FakeContext"]
+
+_log = logging.getLogger("dynserve.testing")
 
 _PEER = "ipv4:127.0.0.1:50000"
 
@@ -33,7 +37,7 @@ class FakeContext(Context):
         method: what is called, such as ``app.schema.method("pkg.Service/Method")``; for handlers
             that ask ``context.method``.
         metadata: what the client sent, a mapping or pairs.
-        time_remaining: seconds until the deadline; None without one.
+        time_remaining: seconds until the deadline; None without one. 0.0 is a call that is over.
         peer: who calls.
         auth: the properties of the connection's security.
     """
@@ -60,7 +64,8 @@ class FakeAsyncContext(AsyncContext):
     """The context of a call that is not there, for an async handler.
 
     Beside what :class:`FakeContext` has: ``read()`` gives the ``requests`` one by one, and
-    ``written`` is the list of what was written.
+    ``written`` is the list of what was written. Both raise ``asyncio.CancelledError`` once the call
+    is over.
     """
 
     def __init__(
@@ -168,20 +173,30 @@ class _Call:
         self.initial = metadata
 
     def is_active(self) -> bool:
-        return not self._is_over
+        is_late = self._time_remaining is not None and self._time_remaining <= 0
+        return not (self._is_over or is_late)
 
     def cancel(self) -> bool:
-        was_active, self._is_over = not self._is_over, True
-        if was_active:
-            self._code = grpc.StatusCode.CANCELLED
-            for callback in self._callbacks:
-                callback()
-        return was_active
+        if not self.is_active():
+            return False
+        self._is_over = True
+        self._code = grpc.StatusCode.CANCELLED
+        for callback in self._callbacks:
+            _run(callback)
+        return True
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        if not self._is_over:
+        if self.is_active():
             self._callbacks.append(callback)
-        return not self._is_over
+        return self.is_active()
+
+
+def _run(callback: Callable[[], None]) -> None:
+    """Run a callback as an engine does: what it raises is logged, and the others are run."""
+    try:
+        callback()
+    except Exception:
+        _log.exception("a callback at the end of a call failed")
 
 
 class _AsyncCall(_Call):
@@ -192,19 +207,30 @@ class _AsyncCall(_Call):
         self.written: list[Any] = []
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
+        self._check()
         super().send_initial_metadata(metadata)
 
     async def read(self) -> Any:
+        self._check()
         return next(self.requests, grpc.aio.EOF)
 
     async def write(self, message: Any) -> None:
+        self._check()
         self.written.append(message)
 
+    def _check(self) -> None:
+        if not self.is_active():
+            raise asyncio.CancelledError
+
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.add_callback(lambda: callback(self))
+        def run() -> None:
+            callback(self)
+
+        if not self.add_callback(run):
+            _run(run)
 
     def cancelled(self) -> bool:
-        return self._is_over
+        return not self.is_active()
 
     def done(self) -> bool:
-        return self._is_over
+        return not self.is_active()

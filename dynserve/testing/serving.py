@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -41,8 +41,10 @@ def serve(
     end the client is closed, which cancels what it left under way, and the server stops.
 
     Where a handler raises what nobody foresaw, a peer gets INTERNAL and an error id. Here the call
-    raises the exception itself. What no call raised, since nobody waited for its end, is raised
-    once the server has stopped, unless the test has failed anyway.
+    raises the exception itself, or a RuntimeError from one that would end the test run, such as
+    SystemExit. What no call raised, since nobody waited for its end, is raised once the server has
+    stopped, unless the test has failed anyway. Where an app is served more than once at a time, by
+    the one that ends first: an exception does not tell which of them it was.
 
     Args:
         app: what to serve. With others mounted in it, the client asks the server's reflection.
@@ -54,6 +56,7 @@ def serve(
 
     Raises:
         BindError, AddressError: as :class:`dynserve.Server`, when the block is entered.
+        RuntimeError: the block is entered a second time.
         ExceptionGroup: at the end, where several exceptions are left; on Python 3.10 the first.
     """
     return Serving(app, unix, raise_server_exceptions, grace, dict(client or {}), options)
@@ -77,10 +80,12 @@ class Serving:
         self._grace = grace
         self._client = client
         self._options = options
+        self._is_entered = False
         self._exits = contextlib.ExitStack()
         self._async_exits = contextlib.AsyncExitStack()
 
     def __enter__(self) -> Client:
+        self._enter()
         with contextlib.ExitStack() as exits:
             server = exits.enter_context(self._server(exits).in_thread(self._grace))
             client = _TestClient(server.addresses[0], **self._client_options())
@@ -99,6 +104,7 @@ class Serving:
         self._raise_what_is_left(exc)
 
     async def __aenter__(self) -> AsyncClient:
+        self._enter()
         async with contextlib.AsyncExitStack() as exits:
             server = self._server(exits)
             await server.start()
@@ -118,6 +124,11 @@ class Serving:
         await self._async_exits.aclose()
         self._raise_what_is_left(exc)
 
+    def _enter(self) -> None:
+        if self._is_entered:
+            raise RuntimeError("a Serving is entered once; call serve() again for another")
+        self._is_entered = True
+
     def _server(self, exits: contextlib.ExitStack | contextlib.AsyncExitStack) -> Server:
         address = "127.0.0.1:0"
         if self._unix:
@@ -126,7 +137,7 @@ class Serving:
             address = f"unix:{os.path.join(folder, 'socket')}"
         server = self._app.server(address, **self._options)
         if self._raised is not None:
-            exits.enter_context(self._raised.witnessing(u.rules for u in self._app.units()))
+            exits.enter_context(self._raised.witnessing([u.rules for u in self._app.units()]))
         return server
 
     def _client_options(self) -> dict[str, Any]:
@@ -139,46 +150,74 @@ class Serving:
         left = self._raised.take() if self._raised is not None else []
         if not left or failure is not None:
             return
-        group = getattr(builtins, "BaseExceptionGroup", None)  # new in Python 3.11
+        group = getattr(builtins, "ExceptionGroup", None)  # new in Python 3.11
         if len(left) == 1 or group is None:
             raise left[0]
         raise group("what handlers raised and no call did", left)
 
 
 class _Raised:
-    """What handlers raise, by error id."""
+    """What handlers raise, by error id; a witness of the rules of an app.
+
+    Every serving of the app is told of all, since the rules are the app's; what one of them has
+    taken, the others forget.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._errors: dict[str, BaseException] = {}
+        self._rules: Sequence[ErrorRules] = ()
 
-    @contextlib.contextmanager
-    def witnessing(self, rules: Iterable[ErrorRules]) -> Any:
-        """Be told while the block runs."""
-        told = list(rules)
-        for one in told:
-            one.witness = self._add
-        try:
-            yield
-        finally:
-            for one in told:
-                one.witness = None
-
-    def _add(self, error: BaseException, identifier: str) -> None:
+    def __call__(self, error: BaseException, identifier: str) -> None:
         with self._lock:
             self._errors[identifier] = error
 
-    def behind(self, text: str) -> BaseException | None:
+    @contextlib.contextmanager
+    def witnessing(self, rules: Sequence[ErrorRules]) -> Any:
+        """Be told while the block runs."""
+        self._rules = rules
+        for one in rules:
+            one.add_witness(self)
+        try:
+            yield
+        finally:
+            for one in rules:
+                one.remove_witness(self)
+
+    def behind(self, text: str) -> Exception | None:
         """The exception that a peer is told of by this text; None where there is none."""
         match = _ERROR_ID.fullmatch(text)
-        with self._lock:
-            return None if match is None else self._errors.pop(match[1], None)
+        if match is None:
+            return None
+        error = self._pop(match[1])
+        return None if error is None else self._taken(match[1], error)
 
-    def take(self) -> list[BaseException]:
+    def take(self) -> list[Exception]:
         """Those that nobody asked for."""
         with self._lock:
-            left, self._errors = list(self._errors.values()), {}
-        return left
+            left, self._errors = self._errors, {}
+        return [self._taken(identifier, error) for identifier, error in left.items()]
+
+    def _taken(self, identifier: str, error: BaseException) -> Exception:
+        for rules in self._rules:
+            for other in rules.witnesses:
+                if isinstance(other, _Raised):
+                    other._pop(identifier)
+        return _as_exception(error)
+
+    def _pop(self, identifier: str) -> BaseException | None:
+        with self._lock:
+            return self._errors.pop(identifier, None)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """The error, or one from it that a test can fail with: SystemExit would end the run."""
+    if isinstance(error, Exception):
+        return error
+    text = f": {error}" if str(error) else ""
+    wrapped = RuntimeError(f"a handler raised {type(error).__name__}{text}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 class _TestCodec(Codec):
@@ -193,7 +232,11 @@ class _TestCodec(Codec):
     def fail(self, error: Any, cause: BaseException | None = None) -> NoReturn:
         behind = self._raised.behind(error.details() or "")
         if behind is not None:
-            raise behind
+            context = behind.__context__
+            try:
+                raise behind
+            finally:  # raised while gRPC's error is handled, it got that for its context
+                behind.__context__ = context
         super().fail(error, cause)
 
 

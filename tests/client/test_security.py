@@ -18,7 +18,9 @@ from tests.authority import Authority
 from tests.client.worlds import World, every_world
 from tests.echo import Item, app_with, schema
 
+GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 UNARY = "echo.Echo/Unary"
+KEY = b"-----BEGIN PRIVATE KEY-----secret"
 
 
 def who(_: Any, context: Any) -> Any:
@@ -76,6 +78,7 @@ def test_the_authorities_of_the_system(
     world: World, authorities: list[Authority], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What OpenSSL trusts is trusted; SSL_CERT_FILE says what that is."""
+    monkeypatch.delenv(GRPC_ROOTS, raising=False)
     first, second = authorities
     with tls_server(first, "localhost") as target:
         monkeypatch.setenv("SSL_CERT_FILE", str(first.folder / "ca.crt"))
@@ -161,6 +164,10 @@ def test_a_token_that_cannot_be_had_fails_the_call(
             lambda folder: dynserve.connect("a:1", tls=b"odd"),
             "ca: the bytes: not in PEM form, which begins with '-----BEGIN'",
         ),
+        (
+            lambda folder: TLS(cert="c.pem", key=KEY.decode()).credentials(),
+            "key: a str is the path of a file; give what is in it as bytes",
+        ),
     ],
 )
 def test_what_cannot_secure_a_connection_is_refused(
@@ -175,6 +182,66 @@ def test_what_cannot_secure_a_connection_is_refused(
 
 def test_without_roots_of_the_system_grpc_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that has no bundle of authorities is no reason to fail."""
+    monkeypatch.delenv(GRPC_ROOTS, raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     paths: Any = ssl.get_default_verify_paths()._replace(cafile=None)  # type: ignore[arg-type]
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     assert isinstance(TLS().credentials(), grpc.ChannelCredentials)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", GRPC_ROOTS])
+def test_a_variable_that_names_no_roots_is_an_error(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would be trusted without a word."""
+    monkeypatch.delenv(GRPC_ROOTS, raising=False)
+    (tmp_path / "odd.pem").write_text("odd")
+    said = []
+    for name in ("none.pem", "odd.pem"):
+        monkeypatch.setenv(variable, str(tmp_path / name))
+        with pytest.raises(CredentialsError) as caught:
+            dynserve.connect("a:1", tls=True)
+        said.append(str(caught.value))
+    assert said == [
+        f"{variable}: {tmp_path}/none.pem: No such file or directory",
+        f"{variable}: {tmp_path}/odd.pem: not in PEM form, which begins with '-----BEGIN'",
+    ]
+
+
+def test_the_roots_that_grpc_is_told_are_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its own variable names them; it goes before OpenSSL's, and an own authority first."""
+    monkeypatch.delenv(GRPC_ROOTS, raising=False)
+    given: list[Any] = []
+    real = grpc.ssl_channel_credentials
+
+    def ssl_channel_credentials(root_certificates: Any, **others: Any) -> Any:
+        given.append(root_certificates)
+        return real(root_certificates, **others)
+
+    monkeypatch.setattr(grpc, "ssl_channel_credentials", ssl_channel_credentials)
+    roots = tmp_path / "ca.pem"
+    roots.write_bytes(b"-----BEGIN CERTIFICATE-----")
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    TLS().credentials()
+    monkeypatch.setenv(GRPC_ROOTS, str(roots))
+    TLS().credentials()
+    TLS(ca=b"-----BEGIN mine").credentials()
+    assert given == [b"-----BEGIN CERTIFICATE-----", None, b"-----BEGIN mine"]
+
+
+def test_no_key_is_shown() -> None:
+    """Nor the bytes of a certificate; paths are."""
+    shown = [
+        TLS(),
+        TLS(ca=Path("ca.pem"), cert="c.pem", key="k.pem", server_name="name"),
+        TLS(ca=b"-----BEGIN", cert=KEY.decode(), key=KEY),
+    ]
+    assert list(map(repr, shown)) == [
+        "TLS(ca=None, cert=None, key=None, server_name=None)",
+        "TLS(ca=PosixPath('ca.pem'), cert='c.pem', key=..., server_name='name')".replace(
+            "PosixPath", type(Path()).__name__
+        ),
+        "TLS(ca=..., cert=..., key=..., server_name=None)",
+    ]

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from dynserve import App, AsyncContext, Context, StatusError
-from dynserve.testing import FakeAsyncContext, FakeContext
+from dynserve.testing import FakeAsyncContext, FakeContext, serve
 from tests.echo import ECHO, Item
 
 AUTH = {"x509_common_name": [b"me"], "transport_security_type": [b"ssl"]}
@@ -118,6 +118,41 @@ def test_the_end_of_a_call_is_told() -> None:
     assert context.code() is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.parametrize("make", [FakeContext, FakeAsyncContext])
+def test_a_callback_that_fails_keeps_no_other_from_being_called(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where there is a call: what it raises is logged."""
+    context = make()
+    told = []
+
+    def fail(*_: Any) -> None:
+        told.append("fails")
+        raise KeyError("mine")
+
+    add = context.add_callback if make is FakeContext else context.add_done_callback
+    add(fail)
+    add(lambda *_: told.append("other"))
+    assert (context.cancel(), told) == (True, ["fails", "other"])
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("dynserve.testing", "a callback at the end of a call failed")
+    ]
+
+
+def test_a_call_past_its_deadline_is_over() -> None:
+    """As where there is a call: it is not active, and cannot be cancelled."""
+    context, told = FakeContext(time_remaining=0.0), []
+    assert not context.add_callback(lambda: told.append(1))
+    assert (context.is_active(), context.cancel(), context.code(), told) == (
+        False,
+        False,
+        None,
+        [],
+    )
+    on_loop = FakeAsyncContext(time_remaining=0.0)
+    assert (on_loop.done(), on_loop.cancelled(), on_loop.cancel()) == (True, True, False)
+
+
 def test_what_grpc_refuses_is_refused() -> None:
     """Metadata that cannot be sent, and initial metadata that comes a second time."""
     with pytest.raises(ValueError, match="characters other than"):
@@ -156,6 +191,70 @@ def test_an_async_call_can_be_cancelled() -> None:
     assert (context.done(), context.cancelled(), told) == (True, True, [context])
     with pytest.raises(StatusError, match="NOT_FOUND: none"):
         context.abort(grpc.StatusCode.NOT_FOUND, "none")
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["cancelled", "past its deadline"])
+def test_an_async_call_that_is_over_is_cancelled(is_late: bool) -> None:
+    """What it awaits raises, as where there is a call; a callback is told at once."""
+    context = FakeAsyncContext(requests=[Item()], time_remaining=0.0 if is_late else 1.0)
+    if not is_late:
+        context.cancel()
+
+    async def main() -> None:
+        for awaited in (context.read(), context.write(Item()), context.send_initial_metadata([])):
+            with pytest.raises(asyncio.CancelledError):
+                await awaited
+
+    asyncio.run(main())
+    told: list[Any] = []
+    context.add_done_callback(told.append)
+    assert (context.written, context.initial_metadata, told) == ([], None, [context])
+
+
+def test_what_a_real_call_does_at_its_end_is_the_same(engine: str) -> None:
+    """A handler that goes on after its call was cancelled finds what the fake context has."""
+
+    async def ended(context: AsyncContext, told: asyncio.Queue[Any]) -> list[Any]:
+        found: list[Any] = []
+        for awaited in (context.write(Item()), context.send_initial_metadata([])):
+            try:
+                await awaited
+            except BaseException as error:
+                found.append(type(error))
+        context.add_done_callback(told.put_nowait)
+        return found
+
+    async def real() -> list[Any]:
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        begun = asyncio.Event()
+        found: list[Any] = []
+
+        async def down(_: Any, context: AsyncContext) -> AsyncIterator[Any]:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                found.extend(await ended(context, told))
+                found.append(context)
+                raise
+            yield Item()
+
+        app = App(ECHO)
+        app.rpc(down)
+        async with serve(app) as client:
+            call = (await client.method("echo.Echo/Down"))({})
+            await asyncio.wait_for(begun.wait(), 20)
+            call.cancel()
+            is_told = await asyncio.wait_for(told.get(), 20) is found.pop()
+        return [*found, is_told]
+
+    async def fake() -> list[Any]:
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        context = FakeAsyncContext()
+        context.cancel()
+        return [*await ended(context, told), told.get_nowait() is context]
+
+    assert asyncio.run(fake()) == asyncio.run(real()) == [asyncio.CancelledError] * 2 + [True]
 
 
 def test_async_streams_are_async_iterators() -> None:

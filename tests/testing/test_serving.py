@@ -229,7 +229,7 @@ def test_what_cannot_be_served_is_told_when_the_block_is_entered() -> None:
     serving = serve(app, client={"tls": "/none.pem"})
     with pytest.raises(dynserve.CredentialsError), serving:
         pass
-    assert [unit.rules.witness for unit in app.units()] == [None]
+    assert [unit.rules.witnesses for unit in app.units()] == [()]
 
     async def main() -> None:
         async with serve(app, client={"token": "in the clear"}):
@@ -237,7 +237,103 @@ def test_what_cannot_be_served_is_told_when_the_block_is_entered() -> None:
 
     with pytest.raises(dynserve.CredentialsError):
         asyncio.run(main())
-    assert [unit.rules.witness for unit in app.units()] == [None]
+    assert [unit.rules.witnesses for unit in app.units()] == [()]
+
+
+def test_an_exception_keeps_its_own_context(engine: str) -> None:
+    """What the handler was handling when it failed, not what gRPC raised in the client."""
+    caught: list[Any] = []
+
+    def handler(_: Any) -> Any:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise MistakeError("then")  # noqa: B904 - the context is what this is about
+
+    app = app_with(handler, Kind.UNARY_UNARY)
+    for world in ("sync", "async"):
+        with pytest.raises(MistakeError) as error:
+            in_world(world, app, "echo.Echo/Unary")
+        frames = [entry.name for entry in error.traceback]
+        context, cause = error.value.__context__, error.value.__cause__
+        caught.append((repr(context), cause, error.value.__suppress_context__, frames[-1]))
+    assert caught == [("KeyError('first')", None, False, "handler")] * 2
+
+
+def fails(client: Any) -> bool:
+    """Whether the call raises what the handler raised."""
+    with pytest.raises(MistakeError):
+        client.method("echo.Echo/Unary")()
+    return True
+
+
+def test_an_app_can_be_served_twice_at_a_time() -> None:
+    """Each is told, whichever the other's end is; what a call raised is not raised again."""
+    app = app_with(mistaken(Kind.UNARY_UNARY, False), Kind.UNARY_UNARY)
+    with serve(app) as outer:
+        with serve(app) as inner:
+            assert (fails(outer), fails(inner)) == (True, True)
+        assert fails(outer)
+    assert [unit.rules.witnesses for unit in app.units()] == [()]
+
+    first, second = serve(app), serve(app)
+    one, two = first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    assert fails(two)
+    second.__exit__(None, None, None)
+    assert (one.target == two.target, [u.rules.witnesses for u in app.units()]) == (False, [()])
+
+
+def test_what_is_left_is_raised_once() -> None:
+    """By the end that comes first, of an app that is served twice."""
+    app, fail = left_behind(1)
+    with serve(app), pytest.raises(MistakeError, match="unseen"), serve(app) as inner:
+        fail(inner)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (SystemExit(3), "a handler raised SystemExit: 3"),
+        (GeneratorExit(), "a handler raised GeneratorExit"),
+        (asyncio.CancelledError(), "a handler raised CancelledError"),
+        (KeyboardInterrupt(), "a handler raised KeyboardInterrupt"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_would_end_the_test_run_is_raised_as_an_error(error: BaseException, text: str) -> None:
+    """By the call, or at the end; where it is from can be seen."""
+
+    def handler(_: Any) -> Any:
+        raise error
+
+    app = app_with(handler, Kind.UNARY_UNARY)
+    with pytest.raises(RuntimeError) as by_call, serve(app) as client:
+        client.method("echo.Echo/Unary")()
+    with pytest.raises(RuntimeError) as at_end, serve(app) as client:
+        assert client.method("echo.Echo/Unary").future().code() is INTERNAL
+    assert [(str(one.value), one.value.__cause__) for one in (by_call, at_end)] == [
+        (text, error),
+        (text, error),
+    ]
+
+
+@every_world
+def test_it_is_entered_once(world: World) -> None:
+    """A second server would take the place of the first, which nobody could stop any more."""
+    serving = serve(app_with(lambda request: request, Kind.UNARY_UNARY))
+
+    async def twice_on_loop() -> None:
+        async with serving, serving:
+            pass
+
+    def twice() -> None:
+        with serving, serving:
+            pass
+
+    with pytest.raises(RuntimeError) as caught:
+        twice() if world == "sync" else asyncio.run(twice_on_loop())
+    assert str(caught.value) == "a Serving is entered once; call serve() again for another"
 
 
 def test_a_server_has_its_options() -> None:
