@@ -853,3 +853,63 @@ def test_a_schema_of_the_users_own_is_not_added_to() -> None:
         message.one.type_url = "t/evil.Type"
         client.load_contents(message)
     assert list(schema.index.files) == before
+
+
+@every_world
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        ("MAX_BYTES", "its reflection tells more than can be taken"),
+        ("MAX_STEPS", "its reflection tells more than can be taken"),
+    ],
+)
+def test_what_a_server_tells_is_limited(
+    world: World,
+    limit: str,
+    text: str,
+    files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In bytes, and in steps from import to import."""
+    monkeypatch.setattr(f"dynserve.client.found.{limit}", 0)
+    service = FileDescriptorProto.FromString(files["shop/service.proto"])
+    seen = service.message_type[0].field.add(name="item", number=9, label=1, type=11)
+    seen.type_name = ".shop.Item"  # through a public import
+    given = files | {service.name: service.SerializeToString()}
+
+    async def body(client: Any, do: Any) -> Any:
+        with pytest.raises(ReflectionError) as caught:
+            await do(client.service("shop.Shop"))
+        return str(caught.value)
+
+    with FakeReflection(given).serving() as target:
+        assert within(world, target, body) == f"{target}: {text}"
+
+
+@every_world
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_answers_that_are_no_messages_are_errors(
+    world: World, when: str, files: dict[str, bytes]
+) -> None:
+    """And one that the server has not implemented later is no reason to try an older version."""
+
+    class Odd(FakeReflection):
+        def _answers(self, requests: Any, context: Any) -> Any:
+            if when == "at first":
+                yield b"\xff"
+            elif self.asked:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "no more")
+            yield from super()._answers(requests, context)
+
+    async def body(client: Any, do: Any) -> Any:
+        with pytest.raises((ReflectionError, StatusError)) as caught:
+            await do(client.service("shop.Shop"))
+        return str(caught.value)
+
+    with Odd(files).serving() as target:
+        text = within(world, target, body)
+    assert text.startswith(
+        f"{target}: its reflection answers in no known form: "
+        if when == "at first"
+        else "UNIMPLEMENTED: no more"
+    )
