@@ -158,7 +158,7 @@ class AsyncCall:
         else:
             return self._codec.decode(data)
         yield from self._fail(failure).__await__()
-        raise failure
+        return self._codec.fail(failure)  # it ended well, but its response is lost
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if not self._codec.gets_stream:
@@ -181,7 +181,7 @@ class AsyncCall:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._call.cancel()
+        self.cancel()
 
     async def read(self) -> Any:
         """The next response of a stream, or ``grpc.aio.EOF`` after the last of a good one."""
@@ -227,6 +227,8 @@ class AsyncCall:
             await self._call.write(data)
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
             if self._ending is None or self._call.cancelled() or not self._call.done():
+                if isinstance(error, grpc.RpcError):
+                    self._codec.fail(error)
                 raise
             ending = await self._ending.known(_PATIENCE)
             if ending.is_known and ending.code() is not grpc.StatusCode.OK:

@@ -87,7 +87,7 @@ class Reflected:
         self._response: Any = reflection_pb2.ServerReflectionResponse
         self._versions = list(_VERSIONS)
         self._has_answered = False
-        self._told: list[bytes] = []  # all files, as they came
+        self._told: dict[bytes, None] = {}  # all files, as they came
         self._seen: dict[str, int] = {}
         self._begin()
 
@@ -210,7 +210,7 @@ class Reflected:
             # What was missing is here: nothing stands in for it any more.
             self._begin()
             found = FoundFiles(self._index, self._seen)
-            found.add(self._told)
+            self._add(list(self._told), found)
             yield from self._complete(found)
             return
         missing = list(found.missing())
@@ -276,6 +276,10 @@ class Reflected:
         files = list(answer.file_descriptor_response.file_descriptor_proto)
         if not files:
             raise ReflectionError(self._target, "its reflection answers with no file")
+        self._add(files, found)
+        self._told.update(dict.fromkeys(files))
+
+    def _add(self, files: Sequence[bytes], found: FoundFiles) -> None:
         try:
             found.told(files)
         except DecodeError as error:
@@ -285,7 +289,6 @@ class Reflected:
             raise ReflectionError(self._target, problem) from error
         except TooMuchError as error:
             raise self._endless() from error
-        self._told += files
 
     def _endless(self) -> ReflectionError:
         return ReflectionError(self._target, "its reflection tells more than can be taken")
