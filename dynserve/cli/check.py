@@ -8,6 +8,8 @@ import click
 
 from dynserve.schema import Schema
 
+from .progress import waiting
+
 __all__ = ["check"]
 
 
@@ -26,7 +28,8 @@ def check(paths: tuple[str, ...], include: tuple[Path, ...], quiet: bool) -> Non
     reported too. The exit code is 0 when it compiles, warnings or not, and 1 when it
     does not.
     """
-    schema = Schema.load(*paths, include=include, cache=False)
+    with waiting("Compiling"):
+        schema = Schema.load(*paths, include=include, cache=False)
     for warning in schema.warnings:
         click.echo(str(warning), err=True)
     schema.build()

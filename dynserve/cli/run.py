@@ -14,6 +14,7 @@ from dynserve.errors import CompileError, TargetError
 from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
 
 from . import banner
+from .progress import waiting
 
 __all__ = ["run"]
 
@@ -83,7 +84,8 @@ def run(
     )
     try:
         app = _load(targets, proto, include)
-        schemas = dict.fromkeys(unit.schema for unit in app.units())
+        with waiting("Compiling"):
+            schemas = dict.fromkeys(unit.schema for unit in app.units())
     except CompileError as error:
         click.echo(str(error), err=True)
         raise click.ClickException("nothing is served: a source does not compile") from error
