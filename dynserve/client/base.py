@@ -183,7 +183,18 @@ class MethodBase(Documented):
         **fields: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of a request, and what a call is told, as the arguments of gRPC's stubs."""
-        return fields, {
+        return fields, self._options(timeout, metadata, credentials, wait_for_ready, compression)
+
+    def _options(
+        self,
+        timeout: float | None,
+        metadata: GivenMetadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> dict[str, Any]:
+        """What a call is told, as the arguments of gRPC's stubs."""
+        return {
             "timeout": self._seconds(timeout),
             "metadata": self._metadata(metadata),
             "credentials": credentials,

@@ -76,14 +76,7 @@ class Method(MethodBase):
             StatusError: the call ended with another status than OK.
             MessageError: the request does not fit; it was not sent.
         """
-        fields, options = self._told(
-            timeout=timeout,
-            metadata=metadata,
-            credentials=credentials,
-            wait_for_ready=wait_for_ready,
-            compression=compression,
-            **fields,
-        )
+        options = self._options(timeout, metadata, credentials, wait_for_ready, compression)
         return self._answer(request, fields, options)
 
     def with_call(self, request: Any = None, /, **arguments: Any) -> tuple[Any, grpc.Call]:
