@@ -41,7 +41,7 @@ def compare(part: str, rounds: int, seconds: float, workspace: Workspace) -> Ite
 
 def _stubs(world: str, port: int, rounds: int, seconds: float, workspace: Workspace) -> Section:
     """Both stubs are in one process, on one channel."""
-    title = f"a unary call by a {world} client, one at a time"
+    title = f"{world} client: a unary call, one at a time"
     section = Section(f"client {world}", title, ("us", "cpu us"))
     section.ratios = (("us", "generated stub"), ("cpu us", "generated stub"))
     script = (sys.executable, str(SERVERS / "caller.py"), str(port), world, str(seconds))
