@@ -82,7 +82,18 @@ class DynserveError(Exception):
     exit_code = 1
 
 
-class TargetError(DynserveError):
+class _ProblemError(DynserveError):
+    """One that says of what there is which problem."""
+
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(subject, problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.problem}"
+
+
+class TargetError(_ProblemError):
     """What was named is not there to be loaded as a plugin, or cannot be called."""
 
     exit_code = 2
@@ -90,10 +101,6 @@ class TargetError(DynserveError):
     def __init__(self, target: str, problem: str) -> None:
         super().__init__(target, problem)
         self.target = target
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.target}: {self.problem}"
 
 
 class EngineError(DynserveError):
@@ -121,7 +128,7 @@ class PluginError(DynserveError):
         return f"{self.target}: {self.problem}" + (f"\n  {self.hint}" if self.hint else "")
 
 
-class CredentialsError(DynserveError):
+class CredentialsError(_ProblemError):
     """What a connection is to be secured with cannot be used; ``name`` is the argument."""
 
     exit_code = 2
@@ -129,25 +136,17 @@ class CredentialsError(DynserveError):
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)
         self.name = name
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.problem}"
 
 
-class ReflectionError(DynserveError):
+class ReflectionError(_ProblemError):
     """A server does not tell what it serves, or its answers make no sense."""
 
     def __init__(self, target: str, problem: str) -> None:
         super().__init__(target, problem)
         self.target = target
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.target}: {self.problem}"
 
 
-class SourceError(DynserveError):
+class SourceError(_ProblemError):
     """A schema source cannot be read: it is missing, empty, or not what its name says."""
 
     exit_code = 2
@@ -155,22 +154,14 @@ class SourceError(DynserveError):
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(source, problem)
         self.source = source
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.problem}"
 
 
-class DescriptorError(DynserveError):
+class DescriptorError(_ProblemError):
     """A descriptor set is damaged, incomplete or contradicts itself."""
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(source, problem)
         self.source = source
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.problem}"
 
 
 class Diagnostic(NamedTuple):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dynserve.routes import Routes
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import parse_file
+from dynserve.schema.field_names import json_name
 from dynserve.schema.symbols import symbols_of
 
 if TYPE_CHECKING:
@@ -246,6 +247,5 @@ def _with_json_names(data: bytes) -> FileDescriptorProto:
         todo += message.nested_type
     for field in fields:
         if not field.json_name:
-            head, *words = field.name.split("_")
-            field.json_name = head + "".join(word[:1].upper() + word[1:] for word in words)
+            field.json_name = json_name(field.name)
     return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,8 +16,8 @@ from dynserve.errors import SymbolError
 from dynserve.method import MethodInfo
 
 from .aio_call import AsyncMethod
-from .base import ClientBase, deadline_after, failed, no_method, remaining, split_path, unreachable
-from .reflected import Answers, Question, Steps
+from .base import ClientBase, no_method, split_path, unreachable
+from .reflected import Steps
 from .stub import Stub
 
 __all__ = ["AsyncClient"]
@@ -134,46 +135,15 @@ class AsyncClient(ClientBase):  # noqa: D101 - the docstring is made of its base
     def _multicallable(self, info: MethodInfo) -> Any:
         return getattr(self.channel, info.kind.name.lower())(info.path)  # channel.unary_unary, …
 
-    async def _ask(self, question: Question, deadline: float) -> Answers:
-        """What the server's reflection answers; ``deadline`` is of the monotonic clock."""
-        channel: Any = self.channel
-        first, *others = question.requests
-        options = {
-            "timeout": remaining(deadline),
-            "metadata": self._reflection_metadata,
-        }
-        if others:
-            call = channel.stream_stream(question.path)(question.requests, **options)
-        else:
-            call = channel.unary_stream(question.path)(first, **options)
-        received: list[bytes] = []
-        try:
-            async for answer in call:
-                received.append(answer)
-                if len(received) == len(question.requests):
-                    break
-        except grpc.RpcError as error:
-            return Answers(received, failed(error))
-        finally:
-            call.cancel()
-        return Answers(received, None)
-
     async def _run(self, steps: Steps[_Result]) -> _Result:
-        """Take the steps, one question to the server's reflection after the other."""
         async with self._lock:
-            deadline = deadline_after(self._reflection_timeout)
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        if isinstance(step, Question):
-                            answer: Any = await self._ask(step, deadline)
-                        else:
-                            answer = await asyncio.to_thread(step)
-                    except Exception as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(answer)
-            except StopIteration as end:
-                result: _Result = end.value
-                return result
+            return await self._take(steps)
+
+    async def _receive(self, call: Any, count: int, received: list[bytes]) -> None:
+        async for response in call:
+            received.append(response)
+            if len(received) == count:
+                return
+
+    async def _do(self, function: Callable[[], _Result]) -> _Result:
+        return await asyncio.to_thread(function)

@@ -8,8 +8,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -23,7 +23,7 @@ from dynserve.status import Metadata, ReceivedError
 
 from .channel import ChannelSettings, checked_target, metadata_of
 from .codec import Codec
-from .reflected import Reflected, Steps
+from .reflected import Answers, Question, Reflected, Steps
 from .security import TLS, Token, channel_credentials
 from .source import Given, SchemaSource
 from .stub import Documented, method_doc
@@ -33,12 +33,14 @@ __all__ = [
     "ClientBase",
     "GivenMetadata",
     "MethodBase",
-    "failed",
+    "no_method",
     "split_path",
     "unreachable",
 ]
 
 _log = logging.getLogger("dynserve.client")
+
+_Result = TypeVar("_Result")
 
 GivenMetadata: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
 
@@ -154,6 +156,61 @@ class ClientBase(abc.ABC):
                     text = "%s does not tell of %s: its content is not shown"
                     _log.warning(text, self._source.name, name)
 
+    async def _take(self, steps: Steps[_Result]) -> _Result:
+        """Take the steps, one question to the server's reflection after the other."""
+        timeout = self._reflection_timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Question):
+                        answer: Any = await self._answers(step, deadline)
+                    else:
+                        answer = await self._do(step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+
+    async def _answers(self, question: Question, deadline: float) -> Answers:
+        """What the server's reflection answers; ``deadline`` is of the monotonic clock.
+
+        Where there is only one request, it is sent with the end of the stream: see ``Question``.
+        """
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        options = {"timeout": left, "metadata": self._reflection_metadata}
+        first, *others = question.requests
+        channel: Any = self.channel
+        if others:
+            call = channel.stream_stream(question.path)(iter(question.requests), **options)
+        else:
+            call = channel.unary_stream(question.path)(first, **options)
+        received: list[bytes] = []
+        try:
+            await self._receive(call, len(question.requests), received)
+        except grpc.RpcError as error:
+            return Answers(received, _failed(error))
+        finally:
+            call.cancel()
+        return Answers(received, None)
+
+    @property
+    @abc.abstractmethod
+    def channel(self) -> Any:
+        """gRPC's own channel."""
+
+    @abc.abstractmethod
+    async def _receive(self, call: Any, count: int, received: list[bytes]) -> None:
+        """Add so many responses of the call, or all that there are."""
+
+    @abc.abstractmethod
+    async def _do(self, function: Callable[[], _Result]) -> _Result:
+        """Call what takes a while."""
+
     def _codec(self, method: MethodInfo) -> Codec:
         types = (method.request.DESCRIPTOR.full_name, method.response.DESCRIPTOR.full_name)
         self._source.check(str(method), *types)
@@ -239,17 +296,7 @@ def seconds(timeout: float | None) -> float | None:
     return timeout
 
 
-def deadline_after(timeout: float | None) -> float:
-    """When so many seconds have passed, on the monotonic clock."""
-    return math.inf if timeout is None else time.monotonic() + timeout
-
-
-def remaining(deadline: float) -> float | None:
-    """The seconds until then; None where there is no limit."""
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-
-
-def failed(error: Any) -> ReceivedError:
+def _failed(error: Any) -> ReceivedError:
     """What gRPC raises for a question to a server's reflection, as a user gets it."""
     return ReceivedError(
         error.code() or grpc.StatusCode.UNKNOWN,

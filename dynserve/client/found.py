@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from dynserve.schema.descriptors import parse_file
+from dynserve.schema.field_names import entry_name
 from dynserve.schema.symbols import symbols_of
 from dynserve.schema.uses import Use, uses_of
 
@@ -207,16 +208,12 @@ def _name_entries(scope: str, messages: Iterable[DescriptorProto]) -> bool:
         }
         for field in message.field:
             entry = entries.get(field.type_name)
-            if entry is not None and entry.name != (expected := _entry_of(field.name)):
+            if entry is not None and entry.name != (expected := entry_name(field.name)):
                 entry.name = expected
                 field.type_name = f".{full_name}.{expected}"
                 is_changed = True
         is_changed |= _name_entries(full_name, message.nested_type)
     return is_changed
-
-
-def _entry_of(field: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in field.split("_")) + "Entry"
 
 
 def _extendable(scope: str, messages: Iterable[DescriptorProto]) -> Iterator[str]:

@@ -9,15 +9,11 @@ from typing import Any, Generic, TypeVar
 from dynserve.errors import did_you_mean
 from dynserve.method import MethodInfo, ServiceInfo
 from dynserve.schema import Schema
+from dynserve.schema.field_names import SCALARS
 
 __all__ = ["Documented", "Stub", "method_doc"]
 
 _Method = TypeVar("_Method")
-
-_SCALARS = (
-    "", "double", "float", "int64", "uint64", "int32", "fixed64", "fixed32", "bool", "string",
-    "group", "message", "bytes", "uint32", "enum", "sfixed32", "sfixed64", "sint32", "sint64",
-)  # fmt: skip
 
 
 class _Doc:
@@ -109,7 +105,7 @@ def _type_of(field: Any) -> str:
     elif field.enum_type is not None:
         name = field.enum_type.full_name
     else:
-        name = _SCALARS[field.type]
+        name = SCALARS[field.type]
     return f"repeated {name}" if field.is_repeated else name
 
 

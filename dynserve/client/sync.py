@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -12,8 +14,8 @@ from google.protobuf.message import Message
 from dynserve.errors import SymbolError
 from dynserve.method import MethodInfo
 
-from .base import ClientBase, deadline_after, failed, no_method, remaining, split_path, unreachable
-from .reflected import Answers, Question, Steps
+from .base import ClientBase, no_method, split_path, unreachable
+from .reflected import Steps
 from .stub import Stub
 from .sync_call import Method, method_of
 
@@ -126,48 +128,21 @@ class Client(ClientBase):  # noqa: D101 - the docstring is made of its base's, f
             self._methods[info.path] = method
         return method
 
-    def _ask(self, question: Question, deadline: float) -> Answers:
-        """What the server's reflection answers; ``deadline`` is of the monotonic clock."""
-        channel: Any = self._channel
-        first, *others = question.requests
-        options = {
-            "timeout": remaining(deadline),
-            "metadata": self._reflection_metadata,
-        }
-        if others:
-            call = channel.stream_stream(question.path)(iter(question.requests), **options)
-        else:
-            call = channel.unary_stream(question.path)(first, **options)
-        received: list[bytes] = []
-        try:
-            for answer in call:
-                received.append(answer)
-                if len(received) == len(question.requests):
-                    break
-        except grpc.RpcError as error:
-            return Answers(received, failed(error))
-        finally:
-            call.cancel()
-        return Answers(received, None)
-
     def _run(self, steps: Steps[_Result]) -> _Result:
-        """Take the steps, one question to the server's reflection after the other."""
         with self._lock:
-            deadline = deadline_after(self._reflection_timeout)
+            taking = self._take(steps)
             try:
-                step = next(steps)
-                while True:
-                    try:
-                        answer: Any = (
-                            self._ask(step, deadline) if isinstance(step, Question) else step()
-                        )
-                    except Exception as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(answer)
+                taking.send(None)  # nothing in it waits but for the channel
             except StopIteration as end:
                 result: _Result = end.value
                 return result
+            raise RuntimeError("a step of the sync client waits for an event loop")
+
+    async def _receive(self, call: Any, count: int, received: list[bytes]) -> None:
+        received.extend(itertools.islice(call, count))
+
+    async def _do(self, function: Callable[[], _Result]) -> _Result:
+        return function()
 
 
 connect = Client

@@ -19,6 +19,7 @@ from dynserve.errors import DescriptorError
 
 from .cache import pack, unpack
 from .descriptors import parse_file
+from .field_names import json_name
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
@@ -252,15 +253,9 @@ def _essence(data: memoryview) -> FileDescriptorProto:
             holders += message.nested_type
             fields += message.field
         for field in fields:
-            if field.json_name == _json_name(field.name):
+            if field.json_name == json_name(field.name):
                 field.ClearField("json_name")
     return file
-
-
-def _json_name(name: str) -> str:
-    """https://protobuf.dev/programming-guides/json/#field-representation"""
-    first, *rest = name.split("_")
-    return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:

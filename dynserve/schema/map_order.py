@@ -12,11 +12,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .pool import LazyPool
 
-__all__ = ["sort_maps"]
+__all__ = ["can_hold_maps", "sort_maps"]
 
 _NUMBER = re.compile("-?[0-9]{1,20}")
 _WELL_KNOWN = "google.protobuf."
 _ANY_JSON = ("Struct", "Value", "ListValue")  # whose JSON form is whatever they hold
+
+
+def can_hold_maps(descriptor: Any) -> bool:
+    """Whether a map, or what is like one, may be anywhere in a message of the type."""
+    seen = {descriptor.full_name}
+    todo = [descriptor]
+    while todo:
+        one = todo.pop()
+        name = one.full_name.removeprefix(_WELL_KNOWN)
+        if one.GetOptions().map_entry or one.is_extendable or name in (*_ANY_JSON, "Any"):
+            return True
+        inner = [field.message_type for field in one.fields if field.message_type is not None]
+        new = {message.full_name: message for message in inner if message.full_name not in seen}
+        seen.update(new)
+        todo += new.values()
+    return False
 
 
 def sort_maps(form: Any, descriptor: Any, pool: LazyPool) -> Any:

@@ -9,16 +9,13 @@ from google.protobuf.message import Message
 
 from dynserve.errors import MessageError
 
+from .field_names import SCALARS
+
 if TYPE_CHECKING:
     from .pool import FieldDescriptor
 
 __all__ = ["cut", "problem_of", "refusal", "shown", "step_to", "type_name"]
 
-_SCALARS = {
-    1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 6: "fixed64", 7: "fixed32",
-    8: "bool", 9: "string", 12: "bytes", 13: "uint32", 15: "sfixed32", 16: "sfixed64",
-    17: "sint32", 18: "sint64",
-}  # fmt: skip
 _ENUM = 14  # FieldDescriptor.TYPE_ENUM
 _MAX_SHOWN = 60
 
@@ -35,7 +32,7 @@ def step_to(key: object) -> str:
 
 def problem_of(field: FieldDescriptor, value: Any) -> str:
     """What is wrong with a value that protobuf does not take for the field."""
-    expected = _SCALARS.get(field.type, "")
+    expected = SCALARS.get(field.type, "")
     if (
         isinstance(value, int)
         and not isinstance(value, bool)
@@ -52,7 +49,7 @@ def type_name(field: FieldDescriptor) -> str:
     if field.type == _ENUM and field.enum_type is not None:
         names = ", ".join(list(field.enum_type.values_by_name)[:8])
         return f"a value of enum {field.enum_type.full_name} ({names})"
-    return _SCALARS[field.type]
+    return SCALARS[field.type]
 
 
 def shown(value: object) -> str:

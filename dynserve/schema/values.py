@@ -50,6 +50,7 @@ class Converter:
     def __init__(self, pool: LazyPool) -> None:
         self._pool = pool
         self._plans: dict[Descriptor, Plan] = {}
+        self._with_maps: dict[Descriptor, bool] = {}
 
     def convert(self, value: object, message: type[Message]) -> Message:
         """``value`` as a message of the class ``message``; one of that class is returned as it is.
@@ -131,8 +132,6 @@ class Converter:
         """
         from google.protobuf import json_format
 
-        from .map_order import sort_maps
-
         given = dict(options)
         pool: Any = self._pool
         if given.pop("allow_unknown_any", False):
@@ -141,7 +140,20 @@ class Converter:
             pool = PoolWithUnknown(pool)
         with _as_message_error(message):
             form = json_format.MessageToDict(message, descriptor_pool=pool, **given)
-            return cast("dict[str, Any]", sort_maps(form, message.DESCRIPTOR, pool))
+            descriptor = message.DESCRIPTOR
+            if self._holds_maps(descriptor):
+                from .map_order import sort_maps
+
+                form = sort_maps(form, descriptor, pool)
+            return form
+
+    def _holds_maps(self, descriptor: Descriptor) -> bool:
+        holds = self._with_maps.get(descriptor)
+        if holds is None:
+            from .map_order import can_hold_maps
+
+            holds = self._with_maps[descriptor] = can_hold_maps(descriptor)
+        return holds
 
     def plan(self, descriptor: Descriptor) -> Plan:
         """How values become messages of this type."""

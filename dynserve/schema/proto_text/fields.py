@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dynserve.errors import DescriptorError
+from dynserve.schema.field_names import SCALARS, entry_name, json_name
 
 from .literals import (
-    SCALARS,
     Type,
     bracketed,
     default_value,
     is_full_name,
     is_identifier,
-    json_name,
     quote,
 )
 from .names import Names, join
@@ -82,7 +81,7 @@ class FieldTexts:
             return made
         is_entry = message is not None and message.options.map_entry
         is_map = field.label == _REPEATED and not field.HasField("extendee")
-        return made if is_entry and is_map and name == f"{_camel_case(field.name)}Entry" else None
+        return made if is_entry and is_map and name == entry_name(field.name) else None
 
     def lines(self, scope: Scope, field: FieldDescriptorProto) -> list[str]:
         """The declaration without the sign that ends it, or the body of a group."""
@@ -148,10 +147,6 @@ class FieldTexts:
         if field.HasField("json_name") and not is_derived:
             found.append([f"json_name = {quote(field.json_name)}"])
         return found
-
-
-def _camel_case(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 def _is_scalar(field: FieldDescriptorProto) -> bool:

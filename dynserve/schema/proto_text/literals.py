@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 __all__ = [
-    "SCALARS",
     "Type",
     "braced",
     "bracketed",
@@ -20,30 +19,10 @@ __all__ = [
     "default_value",
     "is_full_name",
     "is_identifier",
-    "json_name",
     "quote",
     "ranges",
     "scalar",
 ]
-
-# google/protobuf/descriptor.proto, FieldDescriptorProto.Type; 10, 11 and 14 go by their names.
-SCALARS = {
-    1: "double",
-    2: "float",
-    3: "int64",
-    4: "uint64",
-    5: "int32",
-    6: "fixed64",
-    7: "fixed32",
-    8: "bool",
-    9: "string",
-    12: "bytes",
-    13: "uint32",
-    15: "sfixed32",
-    16: "sfixed64",
-    17: "sint32",
-    18: "sint64",
-}
 
 
 class Type:
@@ -74,12 +53,6 @@ def is_identifier(name: object) -> TypeGuard[str]:
 def is_full_name(name: object) -> TypeGuard[str]:
     """Whether it is identifiers with dots between them."""
     return isinstance(name, str) and _FULL_NAME.fullmatch(name) is not None
-
-
-def json_name(name: str) -> str:
-    """https://protobuf.dev/programming-guides/json/#field-representation"""
-    first, *rest = name.split("_")
-    return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def quote(value: str | bytes) -> str:

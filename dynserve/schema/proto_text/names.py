@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dynserve.schema.descriptors import parse_file
+from dynserve.schema.field_names import SCALARS
 from dynserve.schema.symbols import symbols_of
-
-from .literals import SCALARS
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import (
