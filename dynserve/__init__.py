@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         MessageError,
         PluginError,
         ReflectionError,
+        SettingError,
         SourceError,
         SymbolError,
         TargetError,
         TerminatedError,
         UnhandledMethodsError,
     )
+    from dynserve.identity import Identity
     from dynserve.method import Kind, MethodInfo, ServiceInfo
     from dynserve.schema import Limits, Schema
     from dynserve.server import Server
@@ -52,6 +54,7 @@ __all__ = [
     "Diagnostic",
     "DynserveError",
     "EngineError",
+    "Identity",
     "Kind",
     "Limits",
     "MessageError",
@@ -64,6 +67,7 @@ __all__ = [
     "Server",
     "Service",
     "ServiceInfo",
+    "SettingError",
     "SourceError",
     "StatusError",
     "SymbolError",
@@ -87,8 +91,9 @@ _HOMES = {
     "client.sync": "Client connect",
     "context": "AsyncContext Context",
     "errors": "AddressError BindError CompileError CompilerError CredentialsError DescriptorError"
-    " Diagnostic DynserveError EngineError MessageError PluginError ReflectionError SourceError"
-    " SymbolError TargetError TerminatedError UnhandledMethodsError",
+    " Diagnostic DynserveError EngineError MessageError PluginError ReflectionError SettingError"
+    " SourceError SymbolError TargetError TerminatedError UnhandledMethodsError",
+    "identity": "Identity",
     "method": "Kind MethodInfo ServiceInfo",
     "schema": "Limits Schema",
     "server": "Server",

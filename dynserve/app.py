@@ -7,19 +7,34 @@ import contextvars
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from dynserve.binding import Unit
-from dynserve.errors import SourceError
+from dynserve.callables import place_of
+from dynserve.errors import SettingError, SourceError
+from dynserve.lifespan import Lifespan, checked_lifespan
+from dynserve.middleware import Middleware
 from dynserve.schema import Schema
 from dynserve.schema.sources import Source
-from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE, Server
-from dynserve.service import Registry, Service
+from dynserve.server import DEFAULT_ADDRESS, Server
+from dynserve.service import Around, Handler, Registry, Service
+from dynserve.settings import Settings, checked_settings
 from dynserve.status import ErrorRules, StatusError
+from dynserve.unit import Unit
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    import grpc
+    from typing_extensions import Unpack
+
+    from dynserve.auth.policy import Policy
+    from dynserve.observer import Observer
+    from dynserve.settings import ServerOptions
 
 __all__ = ["App"]
 
+_Lifespan = TypeVar("_Lifespan", bound=Callable[[], Any])
 _Error = TypeVar("_Error", bound=Exception)
 _Rule: TypeAlias = Callable[[_Error], StatusError]
 
@@ -58,6 +73,12 @@ class App(Registry):
             schema is first needed. Without any, ``dynserve run --proto`` names them.
         include: import roots. Without them the roots are inferred from the sources.
         schema: a schema that is there already, in place of sources.
+        settings: those of the server, as the app's own defaults; see
+            :data:`dynserve.settings.SETTINGS`.
+
+    Raises:
+        TypeError: sources and a schema were given, or there is no such setting.
+        SettingError: a setting has a value that it cannot have.
     """
 
     def __init__(
@@ -65,10 +86,12 @@ class App(Registry):
         *sources: Source,
         include: Sequence[str | os.PathLike[str]] = (),
         schema: Schema | None = None,
+        **settings: Unpack[ServerOptions],
     ) -> None:
         if schema is not None and sources:
             raise TypeError("give either sources or a schema, not both")
         super().__init__()
+        self.settings = checked_settings(settings)
         given = _defaults.get(Defaults())
         self._sources = sources or given.sources
         self._include = (*given.include, *include)
@@ -76,6 +99,9 @@ class App(Registry):
         self._services: dict[str, Service] = {}
         self._mounted: list[App] = []
         self._rules = ErrorRules()
+        self._on_option: dict[str, list[Middleware]] = {}
+        self._policy: Policy | None = None
+        self._lifespan: Callable[[], Any] | None = None
         self.takes_default_sources = not sources and schema is None
         if schema is not None:
             self.schema = schema
@@ -118,8 +144,85 @@ class App(Registry):
 
         return register
 
+    def on_option(self, name: str, middleware: Handler | None = None) -> Any:
+        """Have middleware run around every method that carries an option; a decorator, too.
+
+        ::
+
+            @app.on_option("shop.auth")
+            def authorize(context, auth):  # the option's value
+                if auth.role not in context.identity.claims["roles"]:
+                    context.abort(grpc.StatusCode.PERMISSION_DENIED, "not for you")
+                yield
+
+        It runs inside of what the app and the service have, and outside of what the method has. An
+        option of the service counts for all its methods.
+
+        Args:
+            name: of a custom option, such as ``"shop.auth"``, or of a standard one, such as
+                ``"deprecated"``.
+            middleware: a function with one ``yield`` that takes the context and the option's value,
+                a scalar, a message, or a tuple of them.
+
+        Raises:
+            TypeError: it is no such function.
+        """
+
+        def register(function: Handler) -> Handler:
+            self._on_option.setdefault(name, []).append(Middleware(function, None))
+            return function
+
+        return register if middleware is None else register(middleware)
+
+    def lifespan(self, function: _Lifespan) -> _Lifespan:
+        """Have a function with one ``yield`` run around the life of the server; a decorator.
+
+        What it yields is the ``state`` of every context; it may be sync, in which case it runs on
+        the event loop before the server listens and after its last call.
+
+        Raises:
+            TypeError: it is no generator function without arguments.
+            ValueError: the app has a lifespan.
+        """
+        if self._lifespan is not None:
+            raise ValueError(f"the app has a lifespan: {place_of(self._lifespan)}")
+        self._lifespan = checked_lifespan(function)
+        return function
+
+    def auth(
+        self,
+        authenticate: Callable[[Any], Any],
+        *,
+        public: Iterable[str] = (),
+        health: Literal["open", "required"] = "open",
+        reflection: Literal["open", "required"] = "required",
+    ) -> None:
+        """Have every call be authenticated, also of methods that do not exist.
+
+        Args:
+            authenticate: is given the context and returns an :class:`Identity`, or None to refuse,
+                or raises a StatusError; sync or async. :mod:`dynserve.auth` has ready ones.
+            public: methods that anybody may call: ``"pkg.Service/Method"``, ``"pkg.Service/*"``.
+            health: whether health checks have to be authenticated.
+            reflection: whether reflection has to be.
+
+        Raises:
+            TypeError: ``authenticate`` cannot be called.
+            CredentialsError: another argument is none of these.
+            ValueError: the app has authentication.
+        """
+        from dynserve.auth.policy import Policy  # not needed where everybody may call
+
+        if self._policy is not None:
+            raise ValueError(f"the app has authentication: {self._policy!r}")
+        self._policy = Policy(authenticate, public=public, health=health, reflection=reflection)
+
     def mount(self, other: App) -> None:
-        """Serve another app beside this one. Each keeps its schema and its exception handlers.
+        """Serve another app beside this one.
+
+        Each keeps its schema, its exception handlers and its lifespan. Middleware of this one runs
+        around the other's, and authentication of this one counts for the other unless that has its
+        own.
 
         Raises:
             TypeError: ``other`` is no app.
@@ -139,36 +242,112 @@ class App(Registry):
             found.update(dict.fromkeys(app.tree()))
         return list(found)
 
-    def units(self) -> list[Unit]:
-        """What a server binds: this app and those mounted."""
-        return [
-            Unit(app.schema, [app, *app._services.values()], app._rules)
-            for app in self.tree()
-            if not app._is_empty()
-        ]
+    def units(self, defaults: Settings | None = None) -> list[Unit]:
+        """What a server binds: this app and those mounted.
 
-    def server(self, *listen: str, **options: Any) -> Server:
-        """A server of this app; ``options`` are those of :class:`Server`.
+        Raises:
+            SettingError: settings ask for authentication, and the app has its own.
+        """
+        settings = defaults or Settings({}, self.settings)
+        return self._units(settings, Around(), self._policy_of(settings), set())
+
+    def _units(
+        self, settings: Settings, outer: Around, policy: Policy | None, done: set[App]
+    ) -> list[Unit]:
+        done.add(self)
+        around, policy = outer.then(self.around), self._policy or policy
+        units = []
+        if not self._is_empty():
+            lifespan = Lifespan(self._lifespan) if self._lifespan is not None else None
+            units.append(
+                Unit(
+                    self.schema,
+                    [self, *self._services.values()],
+                    self._rules,
+                    around=around,
+                    on_option=self._on_option,
+                    policy=policy,
+                    lifespan=lifespan,
+                    validates=settings.validate,
+                )
+            )
+        for app in self._mounted:
+            if app not in done:
+                units += app._units(settings, around, policy, done)
+        return units
+
+    def _policy_of(self, settings: Settings) -> Policy | None:
+        """Who may call what: by the settings, or as the app says."""
+        named = ("tokens", "jwks", "issuer", "audience", "api_keys", "client_cert")
+        given = {f"auth_{name}": getattr(settings, f"auth_{name}") for name in named}
+        if not any(given.values()):
+            return self._policy
+        if self._policy is not None:
+            name = next(name for name, value in given.items() if value)
+            raise SettingError(name, given[name], "nothing: the app has authentication of its own")
+        from dynserve.auth import Policy, from_settings
+
+        authenticate = from_settings(**given)
+        if authenticate is None:
+            return None
+        return Policy(
+            authenticate,
+            public=settings.auth_public,
+            health=settings.auth_health,
+            reflection=settings.auth_reflection,
+        )
+
+    def server(
+        self,
+        *listen: str,
+        credentials: grpc.ServerCredentials | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        observers: Iterable[Observer] = (),
+        **settings: Unpack[ServerOptions],
+    ) -> Server:
+        """A server of this app.
+
+        Args:
+            listen: addresses; see :class:`Server`, as for ``credentials``, ``options``,
+                ``compression`` and ``observers``.
+            settings: see :data:`dynserve.settings.SETTINGS`; they go before what environment
+                variables say, and before what the app was made with.
 
         Raises:
             BindError: handlers do not fit the schema.
             SourceError: there is nothing to serve: no source, no handler, nothing mounted.
+            SettingError: a setting has a value that it cannot have.
+            TypeError: there is no such setting.
         """
         if self.is_empty():
             raise SourceError(
                 "App()", "has no source and no handler; write App('my.proto'), or give --proto"
             )
-        return Server(self.units(), listen or (DEFAULT_ADDRESS,), **options)
+        said = Settings(settings, self.settings)
+        return Server(
+            self.units(said),
+            listen or (DEFAULT_ADDRESS,),
+            settings=said,
+            credentials=credentials,
+            options=options,
+            compression=compression,
+            observers=observers,
+            policy=self._policy_of(said),
+        )
 
-    def run(self, *listen: str, grace: float = DEFAULT_GRACE, **options: Any) -> None:
+    def run(
+        self,
+        *listen: str,
+        credentials: grpc.ServerCredentials | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        observers: Iterable[Observer] = (),
+        **settings: Unpack[ServerOptions],
+    ) -> None:
         """Serve until SIGINT or SIGTERM, by default on 127.0.0.1:50051; stops gracefully.
 
-        What it listens on is said on standard error.
-
-        Args:
-            listen: addresses; see :class:`Server`.
-            grace: seconds that calls under way have to finish when the server stops.
-            options: those of :class:`Server`.
+        What it listens on is said on standard error. The arguments are those of :meth:`server`.
 
         Raises:
             RuntimeError: the module is being loaded as a plugin, whose app is served by that.
@@ -178,9 +357,15 @@ class App(Registry):
                 "app.run() in a module that is loaded as a plugin would serve it twice; put it"
                 " under: if __name__ == '__main__':"
             )
-
-        server = self.server(*listen, **options)
-        server.run_forever(grace, lambda: _say_addresses(server), lambda: say_waiting(grace))
+        server = self.server(
+            *listen,
+            credentials=credentials,
+            options=options,
+            compression=compression,
+            observers=observers,
+            **settings,
+        )
+        server.run_forever(lambda: _say_addresses(server), lambda: say_waiting(server))
 
     def is_empty(self) -> bool:
         """Whether there is nothing to serve, in this app and in those mounted."""
@@ -194,8 +379,9 @@ class App(Registry):
         return bool(self.registrations or self._services or self.fallback_handler)
 
 
-def say_waiting(grace: float) -> None:
+def say_waiting(server: Server) -> None:
     """Tell why the server does not end at once."""
+    grace = server.settings.grace
     sys.stderr.write(f"Waiting up to {grace:g} s for calls under way; stop again to cancel them\n")
     sys.stderr.flush()
 

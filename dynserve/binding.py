@@ -6,36 +6,20 @@ Every service becomes what ``grpc.method_handlers_generic_handler`` makes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
+from dynserve.callables import own_name, place_of, shape_of
 from dynserve.errors import BindError, SymbolError
-from dynserve.handlers import make_method_handler, shape_of
 from dynserve.method import MethodInfo
 from dynserve.names import Name, Names, one_of, plain
 from dynserve.routes import BoundService, LateService, Routes, bound_late
 from dynserve.schema import Schema
-from dynserve.service import Registration, Registry, own_name, place_of
-from dynserve.status import ErrorRules
+from dynserve.service import Around, Registration, Registry
+from dynserve.unit import Unit
 
 __all__ = ["Unit", "bind"]
-
-_NO_RULES = ErrorRules()
-
-
-class Unit:
-    """What is bound together: one schema, and handlers for methods in it.
-
-    A registry that is no ``Service`` holds handlers for any service, and the general fallback.
-    """
-
-    def __init__(
-        self, schema: Schema, registries: Sequence[Registry], rules: ErrorRules = _NO_RULES
-    ) -> None:
-        self.schema = schema
-        self.registries = registries
-        self.rules = rules
 
 
 def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
@@ -53,13 +37,13 @@ def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
     return binder.finish()
 
 
-class _Entry:
-    """A registration whose method was found."""
+class _Entry(NamedTuple):
+    """A handler whose method was found; ``around`` runs around it alone."""
 
-    def __init__(self, method: MethodInfo, handler: Callable[..., Any], where: str) -> None:
-        self.method = method
-        self.handler = handler
-        self.where = where
+    method: MethodInfo
+    handler: Callable[..., Any]
+    where: str
+    around: Around
 
 
 class _Binder:
@@ -73,6 +57,7 @@ class _Binder:
         self._unknown: set[tuple[Schema, str]] = set()  # services that are not in the schema
 
     def add(self, unit: Unit) -> None:
+        self.problems += unit.problems()
         entries = self._entries(unit)
         fallbacks = self._fallbacks_of(unit)
         named = [r.service_name for r in unit.registries if r.service_name is not None]
@@ -118,24 +103,19 @@ class _Binder:
             for registration in registry.registrations:
                 method = self._method_of(unit.schema, registration)
                 if method is not None:
-                    self._enter(entries, method, registration.handler, registration.where)
+                    self._enter(entries, _Entry(method, *registration.of_handler()))
             for servicer in registry.servicers:
                 self._enter_servicer(entries, unit.schema, servicer, registry.service_name or "")
         return entries
 
-    def _enter(
-        self,
-        entries: dict[str, dict[str, _Entry]],
-        method: MethodInfo,
-        handler: Callable[..., Any],
-        where: str,
-    ) -> None:
+    def _enter(self, entries: dict[str, dict[str, _Entry]], entry: _Entry) -> None:
+        method = entry.method
         methods = entries.setdefault(method.service, {})
         if method.name in methods:
             known = methods[method.name].where
-            self.problems.append(f"{method} has two handlers: {known} and {where}")
+            self.problems.append(f"{method} has two handlers: {known} and {entry.where}")
         else:
-            methods[method.name] = _Entry(method, handler, where)
+            methods[method.name] = entry
 
     def _enter_servicer(
         self,
@@ -158,7 +138,7 @@ class _Binder:
                 continue
             found = True
             if callable(handler):
-                self._enter(entries, method, handler, place_of(handler))
+                self._enter(entries, _Entry(method, handler, place_of(handler), Around()))
             else:
                 self.problems.append(f"{where} has {handler!r} for {method}, expected a method")
         if not found:
@@ -232,9 +212,7 @@ class _Binder:
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for entry in entries.values():
             try:
-                methods[entry.method.name] = make_method_handler(
-                    entry.method, entry.handler, unit.schema, unit.rules
-                )
+                methods[entry.method.name] = unit.make(entry.method, entry.handler, entry.around)
             except TypeError as error:
                 self.problems.append(f"{entry.where} {error}")
         handlers = {entry.method.name: entry.where for entry in entries.values()}
@@ -274,7 +252,7 @@ class _Binder:
             if method not in served:
                 return None
             info = unit.schema.service(name).methods[method]
-            handler = make_method_handler(info, fallback.handler, unit.schema, unit.rules)
+            handler = unit.make(info, fallback.handler, fallback.around)
             return grpc.method_handlers_generic_handler(name, {method: handler})
 
         self.late[name] = build

@@ -8,27 +8,83 @@ one behaviour on every engine, and handlers written for generated code run uncha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 import grpc
 import grpc.aio
 
 from dynserve.method import MethodInfo
+from dynserve.request_id import request_id_of
 from dynserve.status import AbortError, Metadata, checked_code, checked_metadata, checked_text
 
 if TYPE_CHECKING:
+    import asyncio
+
     from google.protobuf.message import Message
+    from typing_extensions import TypeVar  # 3.13: that of typing
 
-__all__ = ["AsyncContext", "Context"]
+    from dynserve.identity import Identity
+
+    StateT = TypeVar("StateT", default=Any)
+else:
+    from typing import TypeVar
+
+    StateT = TypeVar("StateT")
+
+__all__ = ["NO_STATE", "AsyncContext", "Context", "Shared"]
+
+NO_STATE = object()
 
 
-class _CallView:
+class Shared:
+    """What the calls of an app have in common while a server runs."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any = NO_STATE) -> None:
+        self.value = value  # what the lifespan gave
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan gave.
+
+        Raises:
+            RuntimeError: there is no lifespan.
+        """
+        if self.value is NO_STATE:
+            raise RuntimeError("there is no state: the app has no @app.lifespan that yields it")
+        return self.value
+
+
+_NOTHING_SHARED = Shared()
+
+
+class _CallView(Generic[StateT]):
     """What the two contexts share: everything that does not wait."""
 
-    __slots__ = ()
-
     _call: Any
+    _shared: Shared
+    _request_id: str | None = None
     method: MethodInfo
+    identity: Identity | None = None
+    """Who calls, as authentication found it; None where nobody asked."""
+
+    @property
+    def state(self) -> StateT:
+        """What the app's lifespan gave.
+
+        Raises:
+            RuntimeError: the app has no lifespan.
+        """
+        state: StateT = self._shared.state
+        return state
+
+    @property
+    def request_id(self) -> str:
+        """The id of this call for logs: the client's ``x-request-id``, else one made here."""
+        if self._request_id is None:
+            self._request_id = request_id_of(self.invocation_metadata())
+        return self._request_id
 
     def invocation_metadata(self) -> Metadata:
         """The metadata that the client sent, as pairs; values of ``-bin`` keys are bytes."""
@@ -124,12 +180,27 @@ class _CallView:
 
 
 # The stubs of grpcio are stricter than its own contexts: None for no deadline, lists of identities.
-class Context(_CallView, grpc.ServicerContext):  # type: ignore[misc]
-    """The context of a sync handler: grpcio's interface, plus ``method``."""
+class Context(_CallView[StateT], grpc.ServicerContext):  # type: ignore[misc]
+    """The context of a sync handler: grpcio's interface, plus what is dynserve's.
 
-    def __init__(self, call: Any, method: MethodInfo) -> None:
+    That is ``method``, ``identity``, ``state`` and ``request_id``. In annotations it takes the type
+    of the state: ``Context[State]``.
+    """
+
+    def __init__(self, call: Any, method: MethodInfo, shared: Shared = _NOTHING_SHARED) -> None:
         self._call = call
+        self._shared = shared
         self.method = method
+
+    @property
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the server, for what has to run there.
+
+        Raises:
+            AttributeError: the handler is not served by an engine of dynserve's.
+        """
+        loop: asyncio.AbstractEventLoop = self._call.event_loop
+        return loop
 
     def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Send the initial metadata now rather than with the first response.
@@ -152,8 +223,8 @@ class Context(_CallView, grpc.ServicerContext):  # type: ignore[misc]
         return bool(self._call.add_callback(callback))
 
 
-class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
-    """The context of an async handler: grpc.aio's interface, plus ``method``."""
+class AsyncContext(_CallView[StateT], grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
+    """The context of an async handler: grpc.aio's interface, plus what :class:`Context` has."""
 
     def __init__(
         self,
@@ -161,8 +232,10 @@ class AsyncContext(_CallView, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         method: MethodInfo,
         decode: Callable[[bytes], Message],
         encode: Callable[[object], bytes],
+        shared: Shared = _NOTHING_SHARED,
     ) -> None:
         self._call = call
+        self._shared = shared
         self.method = method
         self._decode = decode
         self._encode = encode

@@ -301,6 +301,19 @@ class AddressError(DynserveError):
         return f"cannot listen on {self.address}: {self.problem}"
 
 
+class SettingError(DynserveError, ValueError):
+    """A setting has a value that it cannot have, or that does not fit another."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(name, value, expected)
+        self.name, self.value, self.expected = name, value, expected
+
+    def __str__(self) -> str:
+        return f"got {self.name}={self.value!r}, expected {self.expected}"
+
+
 class TerminatedError(DynserveError):
     """gRPC's own server ended by itself, too often to go on; ``__cause__`` says why."""
 

@@ -14,26 +14,42 @@ that forgot), which then runs on the engine's loop.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import functools
 import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn, cast
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from dynserve.context import AsyncContext, Context
+from dynserve.callables import full_name, shape_of
+from dynserve.context import AsyncContext, Context, Shared
 from dynserve.method import Kind, MethodInfo
+from dynserve.on_loop import OnLoop, close, close_async
 from dynserve.schema import Schema
 from dynserve.status import ErrorRules, StatusError, log_failure
 
-__all__ = ["Shape", "make_method_handler", "shape_of"]
+if TYPE_CHECKING:
+    from dynserve.identity import Identity
+    from dynserve.middleware import Middleware
+    from dynserve.observer import Observer
 
-_NO_LOOP = "a sync handler returned an awaitable; declare it with 'async def'"
-_CONTEXT_NAMES = {"context", "ctx", "_context", "_ctx"}
+    Authenticate: TypeAlias = Callable[[Any], "Identity | Awaitable[Identity | None] | None"]
+
+__all__ = ["ALONE", "Endpoint", "Surroundings", "make_method_handler"]
+
+Parse: TypeAlias = Callable[[bytes], Message]
+Encode: TypeAlias = Callable[[object], bytes]
+
 _MAKERS: dict[Kind, Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
     Kind.UNARY_UNARY: grpc.unary_unary_rpc_method_handler,
     Kind.UNARY_STREAM: grpc.unary_stream_rpc_method_handler,
@@ -42,76 +58,29 @@ _MAKERS: dict[Kind, Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
 }
 
 
-class Shape(NamedTuple):
-    """What a callable is: whether it runs on the loop, yields, and wants the context."""
+class Surroundings(NamedTuple):
+    """What runs around a handler, and what it shares with others; the outermost first."""
 
-    is_async: bool
-    is_generator: bool
-    takes_context: bool
+    observers: Sequence[Observer] = ()
+    authenticate: Authenticate | None = None
+    middleware: Sequence[Middleware] = ()
+    check: Callable[[Message], None] | None = None
+    shared: Shared = Shared()
 
-
-def shape_of(handler: Callable[..., Any]) -> Shape:
-    """Find out what a handler is.
-
-    Raises:
-        TypeError: it cannot be a handler, by what it is or by its parameters.
-    """
-    if isinstance(handler, type):
-        raise TypeError("is a class; give an object of it, or register it with add_servicer()")
-    function = _function_of(handler)
-    is_async_generator = inspect.isasyncgenfunction(function)
-    return Shape(
-        is_async=is_async_generator or inspect.iscoroutinefunction(function),
-        is_generator=is_async_generator or inspect.isgeneratorfunction(function),
-        takes_context=_takes_context(handler),
-    )
+    def is_empty(self) -> bool:
+        """Whether nothing runs around the handler."""
+        return not (self.observers or self.authenticate or self.middleware)
 
 
-def _function_of(handler: Any) -> Any:
-    """The function behind partials and objects with ``__call__``."""
-    while True:
-        if isinstance(handler, functools.partial):
-            handler = handler.func
-        elif inspect.isroutine(handler):
-            return handler
-        else:
-            call = getattr(type(handler), "__call__", None)  # noqa: B004 - the function is wanted
-            if call is None or not inspect.isfunction(call):
-                return handler
-            handler = call
-
-
-def _full_name(handler: Callable[..., Any]) -> str:
-    """Where a handler lives, for the log: ``module.qualname``."""
-    function = _function_of(handler)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _takes_context(handler: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    required = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if required:
-        raise TypeError(f"needs the keyword argument {required[0]!r}, which nobody gives it")
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return True
-    if not positional:
-        raise TypeError("takes no argument, expected (request) or (request, context)")
-    if sum(p.default is p.empty for p in positional) > 2:
-        names = ", ".join(p.name for p in positional)
-        raise TypeError(f"takes ({names}), expected (request) or (request, context)")
-    if len(positional) == 1:
-        return False
-    second = positional[1]
-    return second.default is second.empty or second.name in _CONTEXT_NAMES
+ALONE = Surroundings()
 
 
 def make_method_handler(
-    method: MethodInfo, handler: Callable[..., Any], schema: Schema, rules: ErrorRules
+    method: MethodInfo,
+    handler: Callable[..., Any],
+    schema: Schema,
+    rules: ErrorRules,
+    around: Surroundings = ALONE,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """The grpcio method handler that serves ``method`` with a user's callable.
 
@@ -124,7 +93,11 @@ def make_method_handler(
             f"is a generator function, but {method} responds with one message;"
             " return it instead of yielding"
         )
-    endpoint = _Endpoint(method, handler, schema, rules, shape.takes_context)
+    if around.is_empty():
+        make: type[Endpoint] = Endpoint
+    else:
+        from dynserve.surrounded import SurroundedEndpoint as make  # most handlers stand alone
+    endpoint = make(method, handler, schema, rules, shape.takes_context, around)
     behaviours = {
         (False, False): endpoint.unary,
         (False, True): endpoint.stream,
@@ -134,7 +107,7 @@ def make_method_handler(
     return _MAKERS[method.kind](behaviours[shape.is_async, method.kind.response_streaming])
 
 
-class _Endpoint:
+class Endpoint:
     """One method and its handler: the four behaviours, of which one is used."""
 
     def __init__(
@@ -144,13 +117,16 @@ class _Endpoint:
         schema: Schema,
         rules: ErrorRules,
         takes_context: bool,
+        around: Surroundings,
     ) -> None:
         self._method = method
         self._handler = handler
-        self._name = _full_name(handler)
+        self._name = full_name(handler)
         self._schema = schema
         self._rules = rules
         self._takes_context = takes_context
+        self._shared = around.shared
+        self._check = around.check
         self._request = method.request
         self._response = method.response
         self._streams_in = method.kind.request_streaming
@@ -160,38 +136,50 @@ class _Endpoint:
     def unary(self, request: Any, call: Any) -> bytes:
         """Return the response of a sync handler."""
         try:
-            response = self._invoke(request, call)
-            if type(response) is not self._response and inspect.isawaitable(response):
-                response = _OnLoop(call).wait(response)
-            return self._encode(response)
+            context = Context(call, self._method, self._shared) if self._takes_context else None
+            return self._respond(request, call, context, self.parse, self.encode)
         except BaseException as error:
             self._fail(call, error)
 
     def stream(self, request: Any, call: Any) -> Iterator[bytes]:
         """Yield the responses of a sync handler."""
         try:
-            responses = self._invoke(request, call)
-            try:
-                if inspect.isawaitable(responses):
-                    responses = _OnLoop(call).wait(responses)
-                for response in self._iterable(responses, call):
-                    yield self._encode(response)
-            finally:
-                _close(responses)
+            context = Context(call, self._method, self._shared) if self._takes_context else None
+            yield from self._respond_all(request, call, context, self.parse, self.encode)
         except GeneratorExit:
             raise
         except BaseException as error:
             self._fail(call, error)
 
-    def _invoke(self, request: Any, call: Any) -> Any:
-        message = _Requests(self._parse, request) if self._streams_in else self._parse(request)
+    def _respond(
+        self, request: Any, call: Any, context: Context | None, parse: Parse, encode: Encode
+    ) -> bytes:
+        response = self._invoke(request, context, parse)
+        if type(response) is not self._response and inspect.isawaitable(response):
+            response = OnLoop(call).wait(response)
+        return encode(response)
+
+    def _respond_all(
+        self, request: Any, call: Any, context: Context | None, parse: Parse, encode: Encode
+    ) -> Iterator[bytes]:
+        responses = self._invoke(request, context, parse)
+        try:
+            if inspect.isawaitable(responses):
+                responses = OnLoop(call).wait(responses)
+            for response in self._iterable(responses, call):
+                yield encode(response)
+        finally:
+            close(responses)
+
+    def _invoke(self, request: Any, context: Context | None, parse: Parse) -> Any:
+        message = _Requests(parse, request) if self._streams_in else parse(request)
         if self._takes_context:
-            return self._handler(message, Context(call, self._method))
+            return self._handler(message, context)
         return self._handler(message)
 
     def _iterable(self, responses: Any, call: Any) -> Iterable[Any]:
         if isinstance(responses, AsyncIterable):
-            return _OnLoop(call).iterate(responses)
+            return OnLoop(call).iterate(responses)
         if isinstance(responses, Iterable) and not isinstance(responses, (Message, dict, str)):
             return responses
         raise self._not_iterable(responses)
@@ -199,11 +187,17 @@ class _Endpoint:
     def _fail(self, call: Any, error: BaseException) -> NoReturn:
         """End the call with the status for an exception, by raising what the engine expects."""
         if not call.is_active():  # nobody to answer, and most likely the cause of the error
-            if not isinstance(error, grpc.RpcError):
-                what = "%s failed in %s after its call had ended"
-                log_failure(logging.WARNING, error, what, self._method, self._name)
-            raise error
-        status = self._ending(error, call)
+            self._fail_late(error)
+        self._abort(call, self._ending(error, call))
+
+    def _fail_late(self, error: BaseException) -> NoReturn:
+        if not isinstance(error, grpc.RpcError):
+            what = "%s failed in %s after its call had ended"
+            log_failure(logging.WARNING, error, what, self._method, self._name)
+        raise error
+
+    @staticmethod
+    def _abort(call: Any, status: StatusError) -> NoReturn:
         abort: Callable[..., NoReturn] = call.abort
         abort(status.code(), status.details(), status.trailing_metadata())
 
@@ -212,7 +206,8 @@ class _Endpoint:
     async def unary_async(self, request: Any, call: Any) -> bytes:
         """Return the response of an async handler."""
         try:
-            return self._encode(await self._invoke_async(request, call))
+            context = self._async_context(call, self.parse, self.encode)
+            return self.encode(await self._invoke_async(request, call, context, self.parse))
         except GeneratorExit:  # the loop is gone, and nothing can be awaited any more
             raise
         except BaseException as error:
@@ -225,56 +220,88 @@ class _Endpoint:
         handler's generator is closed at once and not by the garbage collector.
         """
         try:
-            await self._write_all(self._invoke_async(request, call), call)
+            context = self._async_context(call, self.parse, self.encode)
+            responses = self._invoke_async(request, call, context, self.parse)
+            await self._write_all(responses, call, self.encode)
         except GeneratorExit:  # as above
             raise
         except BaseException as error:
             await self._fail_async(call, error)
 
-    async def _write_all(self, responses: Any, call: Any) -> None:
+    def _async_context(
+        self, call: Any, parse: Parse, encode: Encode
+    ) -> AsyncContext[Any] | None:
+        if not self._takes_context:
+            return None
+        return AsyncContext(call, self._method, parse, encode, self._shared)
+
+    async def _write_all(self, responses: Any, call: Any, encode: Encode) -> None:
         try:
             if inspect.isawaitable(responses):
                 responses = await responses
             if isinstance(responses, AsyncIterable):
                 async for response in responses:
-                    await call.write(self._encode(response))
+                    await call.write(encode(response))
             elif responses is not None:  # None: it wrote through its context
                 for response in self._iterable(responses, call):
-                    await call.write(self._encode(response))
+                    await call.write(encode(response))
         finally:
-            await _close_async(responses)
+            await close_async(responses)
 
-    def _invoke_async(self, request: Any, call: Any) -> Any:
-        message = _AsyncRequests(self._parse, call) if self._streams_in else self._parse(request)
+    def _invoke_async(
+        self, request: Any, call: Any, context: AsyncContext[Any] | None, parse: Parse
+    ) -> Any:
+        message = _AsyncRequests(parse, call) if self._streams_in else parse(request)
         if self._takes_context:
-            context = AsyncContext(call, self._method, self._parse, self._encode)
             return self._handler(message, context)
         return self._handler(message)
 
     async def _fail_async(self, call: Any, error: BaseException) -> NoReturn:
+        await self._abort_async(call, self._ending(self._foreseen(error, call), call))
+
+    @staticmethod
+    def _foreseen(error: BaseException, call: Any) -> BaseException:
+        """The error that the call ends with; raised is what the engine has to be told itself."""
         if isinstance(error, asyncio.CancelledError):
             if not call.is_active() or _task_was_cancelled():
                 raise error
             # Something the handler awaited was cancelled, not the call: it still needs a status.
-            error = RuntimeError("the handler let a CancelledError out, but was not cancelled")
-        elif isinstance(error, KeyboardInterrupt):
+            return RuntimeError("the handler let a CancelledError out, but was not cancelled")
+        if isinstance(error, KeyboardInterrupt):
             raise error
-        status = self._ending(error, call)
+        return error
+
+    @staticmethod
+    async def _abort_async(call: Any, status: StatusError) -> NoReturn:
         abort: Callable[..., Awaitable[NoReturn]] = call.abort
         await abort(status.code(), status.details(), status.trailing_metadata())
+        raise status  # call.abort() has raised; this is for the reader
 
     # ---- both
 
-    def _parse(self, data: bytes) -> Message:
+    def parse(self, data: bytes) -> Message:
+        """The request in some bytes.
+
+        Raises:
+            StatusError: it does not parse, or is against the rules of its schema.
+        """
         try:
-            return self._request.FromString(data)
+            request = self._request.FromString(data)
         except DecodeError as error:
             name = self._request.DESCRIPTOR.full_name
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the request is not a valid {name}"
             ) from error
+        if self._check is not None:
+            self._check(request)
+        return request
 
-    def _encode(self, response: object) -> bytes:
+    def encode(self, response: object) -> bytes:
+        """The bytes of a response.
+
+        Raises:
+            MessageError: it is not, and does not become, a message of the response type.
+        """
         # SerializeToString called on the class would take a message of any type.
         if type(response) is not self._response:
             return self._schema.convert(response, self._response).SerializeToString()
@@ -293,7 +320,9 @@ class _Endpoint:
             status = self._status(error, call)
             trailing = (*(call.trailing_metadata() or ()), *status.trailing_metadata())
             # Made anew, which checks it: a class derived from StatusError may say anything.
-            return StatusError(status.code(), status.details(), trailing_metadata=trailing)
+            ending = StatusError(status.code(), status.details(), trailing_metadata=trailing)
+            ending.error_id = status.error_id
+            return ending
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
@@ -374,59 +403,3 @@ def _task_was_cancelled() -> bool:
     """
     cancelling: Callable[[], int] | None = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is None or cancelling() > 0
-
-
-class _OnLoop:
-    """Awaits on the engine's loop, from a worker thread, what a sync handler returned.
-
-    One thing at a time; what is awaited is cancelled when the call ends.
-    """
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-        self._loop: asyncio.AbstractEventLoop | None = getattr(call, "event_loop", None)
-        self._future: concurrent.futures.Future[Any] | None = None
-        call.add_callback(self._cancel)
-
-    def _cancel(self) -> None:
-        if self._future is not None:
-            self._future.cancel()
-
-    def wait(self, awaitable: Awaitable[Any]) -> Any:
-        """The result of the awaitable."""
-        if self._loop is None:
-            _close(awaitable)
-            raise TypeError(_NO_LOOP)
-
-        async def wait() -> Any:
-            return await awaitable
-
-        self._future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
-        if not self._call.is_active():  # it ended before the callback had something to cancel
-            self._future.cancel()
-        return self._future.result()
-
-    def iterate(self, responses: AsyncIterable[Any]) -> Iterator[Any]:
-        """The items of an async iterable, which is closed at the end."""
-        if self._loop is None:
-            raise TypeError(_NO_LOOP)
-        iterator = aiter(responses)
-        end = object()
-        try:
-            while (response := self.wait(anext(iterator, end))) is not end:
-                yield response
-        finally:  # not waited for: the call may be over
-            asyncio.run_coroutine_threadsafe(_close_async(iterator), self._loop)
-
-
-def _close(responses: Any) -> None:
-    close = getattr(responses, "close", None)
-    if close is not None and (inspect.isgenerator(responses) or inspect.iscoroutine(responses)):
-        close()
-
-
-async def _close_async(responses: Any) -> None:
-    if inspect.isasyncgen(responses):
-        await responses.aclose()
-    else:
-        _close(responses)

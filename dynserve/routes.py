@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,11 +20,14 @@ import grpc
 from dynserve.names import Alike, quoted
 from dynserve.schema import Schema
 from dynserve.status import StatusError, unforeseen
+from dynserve.surrounded import OPEN, Gate
 
 __all__ = ["BoundService", "LateService", "Router", "Routes", "bound_late"]
 
 _log = logging.getLogger("dynserve.server")
 
+# https://www.rfc-editor.org/rfc/rfc9113#name-defined-settings, SETTINGS_MAX_HEADER_LIST_SIZE
+_ENTRY_OVERHEAD = 32  # bytes
 _MAX_INDEXED = 256  # services whose methods are kept ready for 'did you mean'
 
 
@@ -125,33 +129,53 @@ class Routes:
 
 
 class Router(grpc.GenericRpcHandler):
-    """The one generic handler that an engine is given."""
+    """The one generic handler that an engine is given.
 
-    def __init__(self, routes: Routes) -> None:
+    Args:
+        routes: what is served; may be replaced at any time.
+        gate: stands in front of what nobody handles.
+        max_metadata_size: bytes, as HTTP/2 counts them; a call with more is refused. gRPC's core
+            has a limit of its own, but not for what comes in several frames.
+    """
+
+    def __init__(
+        self, routes: Routes, gate: Gate = OPEN, max_metadata_size: int = sys.maxsize
+    ) -> None:
         self.routes = routes
+        self._gate = gate
+        self._max_metadata_size = max_metadata_size
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The method handler for a path; for an unknown one, a handler that says what is near."""
         path = handler_call_details.method
+        metadata = handler_call_details.invocation_metadata
+        size = 0
+        for key, value in metadata:
+            size += len(key) + len(value) + _ENTRY_OVERHEAD
+        if size > self._max_metadata_size:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            limit = self._max_metadata_size
+            return self._refusal(path, StatusError(code, f"metadata is larger than {limit} bytes"))
         routes = self.routes  # once: the whole call is served from this snapshot
         try:
             generic = routes.table.get(path) or routes.late(path)
             if generic is None:
-                return _refusal(StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path)))
+                code = grpc.StatusCode.UNIMPLEMENTED
+                return self._refusal(path, StatusError(code, routes.unknown(path)))
         except Exception as error:  # what is bound late cannot be: its file cannot be built, say
-            return _refusal(unforeseen(error, path))
+            return self._refusal(path, unforeseen(error, path))
         return generic.service(handler_call_details)
 
+    def _refusal(self, path: str, status: StatusError) -> grpc.RpcMethodHandler[Any, Any]:
+        """Answers any call, of whatever kind, with a status before it reads a request."""
+        gate = self._gate
 
-def _refusal(status: StatusError) -> grpc.RpcMethodHandler[Any, Any]:
-    """Answers any call, of whatever kind, with a status before it reads a request."""
+        async def refuse(_requests: Any, call: Any) -> None:
+            await gate.refuse(path, status, call)
 
-    async def refuse(_requests: Any, call: Any) -> None:
-        await call.abort(status.code(), status.details())
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def bound_late(

@@ -6,37 +6,40 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import signal
-import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dynserve.binding import Unit, bind
+from dynserve.binding import bind
 from dynserve.builtin import Drain, Health, reflection_services
-from dynserve.engines import ENGINES, engine_maker, new_event_loop
+from dynserve.channel_arguments import channel_arguments
+from dynserve.engine.limits import CallLimits
+from dynserve.engines import engine_maker, new_event_loop
 from dynserve.errors import UnhandledMethodsError
+from dynserve.main_loop import first_of, on_signals, run_loop, run_main
 from dynserve.routes import Router, Routes
+from dynserve.settings import Settings
 from dynserve.supervisor import Supervisor
+from dynserve.surrounded import Gate
 
 if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
     from dynserve.engine.base import Engine
+    from dynserve.lifespan import Lifespan
+    from dynserve.observer import Observer
+    from dynserve.unit import Unit
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
 
 _log = logging.getLogger("dynserve.server")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-DEFAULT_GRACE = 10.0
 _A_WHILE = 0.5  # seconds of stopping, after which a person would wonder
-
-# A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would go
-# on taking every other connection.
-_OPTIONS = (("grpc.so_reuseport", 0),)
+_BUILT_IN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1", "/grpc.channelz.v1.", "/dynserve.")
 
 
 class Server:
@@ -56,26 +59,19 @@ class Server:
         units: what to serve, as ``App.units()`` gives it.
         listen: addresses: ``HOST:PORT`` (port 0: the system chooses), ``[::]:PORT``,
             ``unix:PATH``, ``unix-abstract:NAME``.
-        credentials: from ``grpc.ssl_server_credentials`` and its like; without, connections are
-            not encrypted.
-        reflection: whether clients can discover the services.
-        health: whether ``grpc.health.v1.Health`` is served.
-        strict: refuse to start while a declared method has no handler.
-        options: channel arguments of gRPC's core, which override the server's own.
+        credentials: from ``grpc.ssl_server_credentials`` and its like, in place of the settings
+            ``tls_…``; without either, connections are not encrypted.
+        options: channel arguments of gRPC's core, which override what settings say.
         compression: the default for responses.
-        maximum_concurrent_rpcs: calls past it are refused with RESOURCE_EXHAUSTED.
-        threads: how many unary sync handlers run at the same time.
-        stream_threads: how many streaming sync handlers run at the same time.
-        engine: ``"queue"``, which is several times faster; ``"aio"``, which uses nothing but the
-            public grpc.aio; ``"auto"``, the first where it works. By default what the environment
-            variable ``DYNSERVE_ENGINE`` says, else ``"auto"``.
+        observers: see every call; beside those that settings ask for.
+        policy: who may call what no unit has a policy for: health, reflection, unknown methods.
+        settings: all else; :data:`dynserve.settings.SETTINGS` says what there is.
 
     Raises:
         BindError: handlers do not fit the schema.
         UnhandledMethodsError: ``strict``, and methods have no handler.
+        SettingError: settings do not go together, or with what is served.
         TypeError: an address is not a str.
-        ValueError: ``threads``, ``stream_threads`` or ``maximum_concurrent_rpcs`` is less than 1,
-            or there is no such engine.
     """
 
     def __init__(
@@ -84,39 +80,34 @@ class Server:
         listen: Sequence[str] = (DEFAULT_ADDRESS,),
         *,
         credentials: grpc.ServerCredentials | None = None,
-        reflection: bool = True,
-        health: bool = True,
-        strict: bool = False,
         options: Iterable[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
-        maximum_concurrent_rpcs: int | None = None,
-        threads: int | None = None,
-        stream_threads: int = 1000,
-        engine: str | None = None,
+        observers: Iterable[Observer] = (),
+        policy: Policy | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        _check_limits(
-            threads=threads,
-            stream_threads=stream_threads,
-            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
-        )
-        self._engine = _checked_engine(engine)
+        self.settings = settings or Settings({})
         self._listen = tuple(map(_checked_address, listen))
-        self._strict = strict
+        self._observers = tuple(observers)
         self._drain = Drain()
-        self._health = Health() if health else None
-        self._builtin = [self._health.service()] if self._health else []
-        if reflection:
-            self._builtin += reflection_services(lambda: self._router.routes, self._drain)
-        self._router = Router(self._bind(units))
+        self._health = Health() if self.settings.health else None
+        self._builtin = [self._health.service(policy)] if self._health else []
+        if self.settings.reflection:
+            routes = lambda: self._router.routes  # noqa: E731 - it is made below
+            self._builtin += reflection_services(routes, self._drain, policy)
+        self._lifespans: list[Lifespan] = []
+        self._ending: asyncio.Task[None] | None = None
+        gate = Gate(self._observers, policy)
+        self._router = Router(self._bind(units), gate, self.settings.max_metadata_size)
         make = functools.partial(
             _make_engine,
-            self._engine,
+            self.settings.engine,
             [self._router],
-            options=(*_OPTIONS, *options),
+            options=channel_arguments(self.settings, options),
             compression=compression,
-            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
-            threads=threads,
-            stream_threads=stream_threads,
+            limits=_limits_of(self.settings),
+            threads=self.settings.threads,
+            stream_threads=self.settings.stream_threads,
         )
         self._supervisor = Supervisor(make, credentials)
         self._addresses: tuple[str, ...] = ()
@@ -138,17 +129,35 @@ class Server:
             AddressError: an address cannot be listened on; then it listens on none.
             EngineError: the engine that was asked for does not work here.
             RuntimeError: the server was started before.
+            Exception: whatever a lifespan raises.
         """
-        self._report_health()
-        self._addresses = await self._supervisor.start(self._listen)
+        if self._supervisor.is_started:
+            raise RuntimeError("a server starts once; make another with app.server()")
+        try:
+            for lifespan in self._lifespans:
+                await lifespan.start()
+            self._report_health()
+            self._addresses = await self._supervisor.start(self._listen)
+        except BaseException:
+            await _end_all(self._lifespans)
+            raise
 
     async def replace(self, units: Iterable[Unit]) -> None:
         """Serve these units from the next call on; calls under way keep what they started with.
 
+        A lifespan that runs already goes on, a new one is started; what is not needed any more ends
+        with the server, since calls may still use it.
+
         Raises:
             BindError, UnhandledMethodsError: as when the server was made; nothing is replaced.
+            Exception: whatever a lifespan raises; nothing is replaced.
         """
-        self._router.routes = self._bind(units)
+        known = len(self._lifespans)
+        routes = self._bind(units)
+        if self._supervisor.is_started:
+            for lifespan in self._lifespans[known:]:
+                await lifespan.start()
+        self._router.routes = routes
         self._report_health()
 
     async def set_health(self, service: str, serving: bool) -> None:
@@ -156,18 +165,31 @@ class Server:
         if self._health is not None:
             self._health.set(service, serving)
 
-    async def stop(self, grace: float | None = DEFAULT_GRACE) -> None:
+    async def drain(self) -> None:
+        """Report NOT_SERVING, for load balancers to notice; calls are served as before.
+
+        There is no way back; what follows is :meth:`stop`.
+        """
+        if self._health is not None:
+            self._health.drain()
+
+    async def stop(self, grace: float | EllipsisType | None = ...) -> None:
         """Report NOT_SERVING, refuse new calls, let those under way finish, cancel the rest.
 
-        ``grace`` is in seconds; None cancels at once. May be called again, with less patience.
+        ``grace`` is in seconds, by default that of the settings; None cancels at once. May be
+        called again, with less patience.
         """
         if not self._supervisor.is_started:
             return
-        if self._health is not None:
-            self._health.drain()
+        if grace is ...:
+            grace = self.settings.grace
+        await self.drain()
         stopping = asyncio.ensure_future(self._supervisor.stop(grace))
         self._drain.start()
+        if self._health is not None:
+            self._health.let_go()
         await stopping
+        await self._end_lifespans()
 
     async def wait_for_termination(self) -> None:
         """Return when the server was stopped.
@@ -191,13 +213,13 @@ class Server:
         await self.stop()
 
     @contextlib.contextmanager
-    def in_thread(self, grace: float | None = DEFAULT_GRACE) -> Iterator[Server]:
+    def in_thread(self, grace: float | EllipsisType | None = ...) -> Iterator[Server]:
         """Serve on an event loop in a thread of its own while the ``with`` block runs.
 
         ``grace`` is what :meth:`stop` is given at the end.
         """
-        loop = new_event_loop(self._engine)
-        thread = threading.Thread(target=_run_loop, args=(loop,), name="dynserve-loop", daemon=True)
+        loop = new_event_loop(self.settings.engine)
+        thread = threading.Thread(target=run_loop, args=(loop,), name="dynserve-loop", daemon=True)
         thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self.start(), loop).result()
@@ -211,7 +233,6 @@ class Server:
 
     def run_forever(
         self,
-        grace: float = DEFAULT_GRACE,
         ready: Callable[[], object] | None = None,
         waiting: Callable[[], object] | None = None,
     ) -> None:
@@ -222,55 +243,88 @@ class Server:
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("an event loop runs here: await Server.run() instead")
-        loop = new_event_loop(self._engine)
-        _run_main(self.run(grace, ready, waiting), loop)
+        loop = new_event_loop(self.settings.engine)
+        run_main(self.run(ready, waiting), loop)
 
     async def run(
         self,
-        grace: float = DEFAULT_GRACE,
         ready: Callable[[], object] | None = None,
         waiting: Callable[[], object] | None = None,
     ) -> None:
         """Start, serve until SIGINT or SIGTERM, then stop gracefully.
 
+        After SIGTERM the server reports NOT_SERVING and serves on for the time of ``drain_wait``.
         A second signal cancels the calls under way. A third one ends the process at once, with
         128 and the signal's number, even where a handler keeps the event loop from running.
         ``ready`` is called once, when calls are served and a signal is a request to stop;
-        ``waiting`` when stopping takes a while, for calls are under way.
+        ``waiting`` when stopping takes a while.
 
         Raises:
             AddressError: as :meth:`start`.
             TerminatedError: as :meth:`wait_for_termination`.
         """
-        signalled, again = asyncio.Event(), asyncio.Event()
-        with _on_signals(signalled.set, again.set):
+        signals: asyncio.Queue[int] = asyncio.Queue()
+        with on_signals(2, signals.put_nowait):
             await self.start()
             try:
                 if ready is not None:
                     ready()
-                await _first_of(signalled.wait(), self.wait_for_termination())
+                first = asyncio.ensure_future(signals.get())
+                await first_of(first, self.wait_for_termination())
+                drains = first.done() and not first.cancelled() and first.result() == signal.SIGTERM
             except BaseException:  # gRPC's server has to be stopped while its loop runs
                 await self.stop(None)
                 raise
-            stopping = asyncio.ensure_future(self.stop(grace))
-            await _first_of(asyncio.shield(stopping), again.wait(), asyncio.sleep(_A_WHILE))
-            if waiting is not None and not (stopping.done() or again.is_set()):
+            stopping = asyncio.ensure_future(self._stop_gently(drains))
+            again = asyncio.ensure_future(signals.get())
+            await first_of(asyncio.shield(stopping), asyncio.shield(again), asyncio.sleep(_A_WHILE))
+            if waiting is not None and not (stopping.done() or again.done()):
                 waiting()
-            await _first_of(asyncio.shield(stopping), again.wait())
-            if again.is_set():
+            await first_of(asyncio.shield(stopping), asyncio.shield(again))
+            if again.done():
+                stopping.cancel()
                 await self.stop(None)
-            await stopping
+            again.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await stopping
+
+    async def _stop_gently(self, drains: bool) -> None:
+        if drains and self.settings.drain_wait:
+            await self.drain()
+            await asyncio.sleep(self.settings.drain_wait)
+        await self.stop(self.settings.grace)
 
     def _bind(self, units: Iterable[Unit]) -> Routes:
+        units = list(units)
+        running = {lifespan.function: lifespan for lifespan in self._lifespans}
+        for unit in units:
+            unit.observers = self._observers
+            if unit.lifespan is not None:
+                unit.share(running.setdefault(unit.lifespan.function, unit.lifespan))
         routes = bind(units, self._builtin)
-        if self._strict and routes.holes:
+        self._lifespans = list(running.values())
+        if self.settings.strict and routes.holes:
             raise UnhandledMethodsError(routes.holes)
         return routes
+
+    async def _end_lifespans(self) -> None:
+        """End them, the last that was started first; however many wait for it, and once."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(_end_all(self._lifespans))
+        await asyncio.shield(self._ending)
 
     def _report_health(self) -> None:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.is_served)
+
+
+async def _end_all(lifespans: Iterable[Lifespan]) -> None:
+    for lifespan in reversed(list(lifespans)):
+        try:
+            await lifespan.end()
+        except Exception:  # the others have something to end, too
+            _log.exception("the lifespan of an app failed at its end")
 
 
 def _checked_address(given: object) -> str:
@@ -279,12 +333,14 @@ def _checked_address(given: object) -> str:
     return given
 
 
-def _checked_engine(given: str | None) -> str:
-    name = given or os.environ.get("DYNSERVE_ENGINE") or "auto"
-    if name not in ENGINES:
-        where = "engine" if given else "DYNSERVE_ENGINE"
-        raise ValueError(f"got {where}={name!r}, expected one of {', '.join(map(repr, ENGINES))}")
-    return name
+def _limits_of(settings: Settings) -> CallLimits:
+    return CallLimits(
+        settings.maximum_concurrent_rpcs,
+        settings.default_timeout,
+        settings.max_timeout,
+        settings.max_queue_wait,
+        lambda path: path.startswith(_BUILT_IN),
+    )
 
 
 def _make_engine(name: str, handlers: Sequence[grpc.GenericRpcHandler], **options: Any) -> Engine:
@@ -292,109 +348,3 @@ def _make_engine(name: str, handlers: Sequence[grpc.GenericRpcHandler], **option
     loop = type(asyncio.get_running_loop())
     _log.debug("%s serves, on %s.%s", maker.__name__, loop.__module__, loop.__name__)
     return maker(handlers, **options)
-
-
-def _check_limits(**limits: int | None) -> None:
-    for name, limit in limits.items():
-        if limit is not None and limit < 1:
-            raise ValueError(f"got {name}={limit!r}, expected at least 1")
-
-
-async def _first_of(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first to end, and raise what it raised; the others are cancelled."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    for task in done:
-        task.result()
-
-
-def _run_main(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
-    """What ``asyncio.run`` does, with a loop of ours, also on Python 3.10."""
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(main)
-    finally:
-        _close_loop(loop)
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        _close_loop(loop)
-
-
-def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_until_complete(_end_all_tasks(loop))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """What asyncio.run() does at its end."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if not task.cancelled() and task.exception() is not None:
-            message = "a task failed while the server's event loop was ended"
-            context = {"message": message, "exception": task.exception(), "task": task}
-            loop.call_exception_handler(context)
-
-
-@contextlib.contextmanager
-def _on_signals(*steps: Callable[[], object]) -> Iterator[None]:
-    """Take the steps on the loop, one with each SIGINT or SIGTERM; after them the process ends.
-
-    By ``signal.signal``, not by the loop's own means: a handler may keep the loop from running.
-    """
-    loop = asyncio.get_running_loop()
-    left = list(steps)
-
-    def on_signal(number: int, _frame: object) -> None:
-        if not left:
-            os._exit(128 + number)  # as shells have it
-        loop.call_soon_threadsafe(left.pop(0))
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, on_signal) for number in numbers]
-    try:
-        with _woken_by_signals(loop):
-            yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Have every signal wake the loop.
-
-    Python takes note of a signal and calls its handler later; one that comes just as the loop falls
-    asleep would be handled when the loop wakes for another reason, hours later maybe.
-    """
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
-        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        if before != -1:  # the loop sees to it itself, as uvloop's does
-            signal.set_wakeup_fd(before)
-            yield
-            return
-        loop.add_reader(reader, reader.recv, 4096)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            loop.remove_reader(reader)

@@ -6,16 +6,58 @@ checks everything at once.
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
+import grpc
+import grpc.aio
+
+from dynserve.callables import own_name, place_of
 from dynserve.method import Kind
+from dynserve.middleware import Middleware
 
-__all__ = ["Registration", "Registry", "Service"]
+__all__ = ["Around", "Interceptor", "Registration", "Registry", "Service"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+Interceptor: TypeAlias = "grpc.ServerInterceptor | grpc.aio.ServerInterceptor"
+Given: TypeAlias = "Callable[..., Any] | Interceptor"
+
+
+class Around(NamedTuple):
+    """What runs around handlers: middleware, and inside of it gRPC's interceptors."""
+
+    middleware: tuple[Middleware, ...] = ()
+    interceptors: tuple[Interceptor, ...] = ()
+
+    def then(self, inner: Around) -> Around:
+        """This, and inside of it another."""
+        return Around(
+            (*self.middleware, *inner.middleware), (*self.interceptors, *inner.interceptors)
+        )
+
+    @staticmethod
+    def of(given: Iterable[Given]) -> Around:
+        """What a user gave, checked.
+
+        Raises:
+            TypeError: something is neither a one-``yield`` function nor an interceptor.
+        """
+        middleware: list[Middleware] = []
+        interceptors: list[Interceptor] = []
+        for one in given:
+            if isinstance(one, (grpc.ServerInterceptor, grpc.aio.ServerInterceptor)):
+                interceptors.append(one)
+            elif isinstance(one, type) and hasattr(one, "intercept_service"):
+                raise TypeError(
+                    f"got the class {one.__qualname__} as an interceptor, expected an object of it:"
+                    f" {one.__qualname__}()"
+                )
+            else:
+                middleware.append(Middleware(one))
+        return Around(tuple(middleware), tuple(interceptors))
+
+
+_NOTHING_AROUND = Around()
 
 
 class Registration(NamedTuple):
@@ -23,7 +65,7 @@ class Registration(NamedTuple):
 
     ``service`` and ``method`` are None where the user left them out; ``method`` is then found by
     the handler's own name. ``kind`` is what a decorator asserted. ``where`` is the place of the
-    handler, for errors.
+    handler, for errors. ``around`` runs around it alone.
     """
 
     handler: Callable[..., Any]
@@ -31,6 +73,11 @@ class Registration(NamedTuple):
     method: str | None
     kind: Kind | None
     where: str
+    around: Around = _NOTHING_AROUND
+
+    def of_handler(self) -> tuple[Callable[..., Any], str, Around]:
+        """What concerns the handler, and not the method that it is for."""
+        return self.handler, self.where, self.around
 
 
 class _Decorator:
@@ -57,12 +104,15 @@ class _BoundDecorator:
     @overload
     def __call__(self, name: Handler, /) -> Handler: ...
     @overload
-    def __call__(self, name: str | None = None, /) -> Callable[[Handler], Handler]: ...
-    def __call__(self, name: Any = None, /) -> Any:
+    def __call__(
+        self, name: str | None = None, /, *, middleware: Iterable[Given] = ()
+    ) -> Callable[[Handler], Handler]: ...
+    def __call__(self, name: Any = None, /, *, middleware: Iterable[Given] = ()) -> Any:
         if name is None or isinstance(name, str):
+            around = tuple(middleware)  # it may decorate several
 
             def register(handler: Handler) -> Handler:
-                self._owner.add(handler, name, kind=self._kind)
+                self._owner.add(handler, name, kind=self._kind, middleware=around)
                 return handler
 
             return register
@@ -87,9 +137,15 @@ class Registry:
         self.registrations: list[Registration] = []
         self.servicers: list[object] = []
         self.fallback_handler: Registration | None = None
+        self.around = _NOTHING_AROUND
 
     def add(
-        self, handler: Callable[..., Any], name: str | None = None, *, kind: Kind | None = None
+        self,
+        handler: Callable[..., Any],
+        name: str | None = None,
+        *,
+        kind: Kind | None = None,
+        middleware: Iterable[Given] = (),
     ) -> None:
         """Register a handler.
 
@@ -99,9 +155,11 @@ class Registry:
                 generator, method, ``functools.partial``, object with ``__call__``.
             name: ``"Method"`` or ``"pkg.Service/Method"``; by default the handler's own name.
             kind: what the method is expected to be; another kind is an error when bound.
+            middleware: what runs around this handler alone; see :meth:`add_middleware`.
 
         Raises:
-            TypeError: ``handler`` cannot be called, or has no name of its own and none was given.
+            TypeError: ``handler`` cannot be called, or has no name of its own and none was given;
+                something in ``middleware`` is none.
             ValueError: ``name`` is that of another service's method.
         """
         if not callable(handler):
@@ -116,7 +174,34 @@ class Registry:
             if service is not None and prefix != service:
                 raise ValueError(f"{name!r} is not a method of service {service!r}")
             service = prefix
-        self.registrations.append(Registration(handler, service, method, kind, place_of(handler)))
+        self.registrations.append(
+            Registration(handler, service, method, kind, place_of(handler), Around.of(middleware))
+        )
+
+    def middleware(self, function: Handler) -> Handler:
+        """Have a function with one ``yield`` run around every handler of these; a decorator.
+
+        Raises:
+            TypeError: it is no generator function that takes the context.
+        """
+        self.add_middleware(function)
+        return function
+
+    def add_middleware(self, *given: Given) -> None:
+        """Have these run around every handler: of the app, or of this service.
+
+        The first is the outermost. What an app has runs outside of what its services have, and that
+        outside of what a method has.
+
+        Args:
+            given: functions with one ``yield``, sync or async, that take the context; and existing
+                interceptors, ``grpc.ServerInterceptor`` and ``grpc.aio.ServerInterceptor``, which
+                run inside of all those functions.
+
+        Raises:
+            TypeError: something is neither.
+        """
+        self.around = self.around.then(Around.of(given))
 
     def fallback(self, handler: Handler) -> Handler:
         """Serve every method that has no handler of its own with this one; a decorator.
@@ -134,7 +219,7 @@ class Registry:
         if self.fallback_handler is not None:
             raise ValueError(f"there is a fallback: {self.fallback_handler.where}")
         self.fallback_handler = Registration(
-            handler, self.service_name, None, None, place_of(handler)
+            handler, self.service_name, None, None, place_of(handler), _NOTHING_AROUND
         )
         return handler
 
@@ -166,23 +251,3 @@ class Service(Registry):
 
     def __repr__(self) -> str:
         return f"<Service {self.name}: {len(self.registrations)} handlers>"
-
-
-def own_name(handler: Callable[..., Any]) -> str | None:
-    """The name that a callable was given where it was written; None for a lambda or an object."""
-    if isinstance(handler, functools.partial):
-        return own_name(handler.func)
-    name = getattr(handler, "__name__", None)
-    return None if name == "<lambda>" else name
-
-
-def place_of(handler: Callable[..., Any]) -> str:
-    """Where a handler was written, for an error: ``name (file.py:12)``."""
-    if isinstance(handler, functools.partial):
-        return place_of(handler.func)
-    name = getattr(handler, "__qualname__", None) or f"{type(handler).__qualname__} object"
-    function: Any = inspect.unwrap(handler)
-    if not inspect.isroutine(function) and not isinstance(function, type):
-        function = getattr(type(function), "__call__", function)  # noqa: B004 - the function is wanted
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -126,6 +126,8 @@ class StatusError(grpc.RpcError):
             required field, or the metadata cannot be sent.
     """
 
+    error_id = ""  # under which the log has what the text does not tell
+
     def __init__(
         self,
         code: grpc.StatusCode,
@@ -388,7 +390,9 @@ def _to_be_sent(error: StatusError, method: MethodInfo | str, handler: str) -> S
     identifier = os.urandom(8).hex()
     _log_failed(logging.WARNING, error, method, handler, identifier)
     text = f"a call to another service failed (error id {identifier})"
-    return StatusError(error.code(), text)
+    status = StatusError(error.code(), text)
+    status.error_id = identifier
+    return status
 
 
 def unforeseen(
@@ -397,7 +401,9 @@ def unforeseen(
     """INTERNAL and an id, under which the log has the exception."""
     identifier = identifier or os.urandom(8).hex()
     _log_failed(logging.ERROR, error, method, handler, identifier)
-    return StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")
+    status = StatusError(grpc.StatusCode.INTERNAL, f"internal error (error id {identifier})")
+    status.error_id = identifier
+    return status
 
 
 def _log_failed(

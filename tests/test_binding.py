@@ -821,7 +821,7 @@ def test_a_late_service_that_cannot_be_bound_fails_only_calls_to_it(
     app.add(ping)
     tried = []
 
-    def fail(_health: object) -> Routes:
+    def fail(_health: object, _policy: object) -> Routes:
         tried.append(1)
         raise TypeError("no such thing")
 

@@ -22,7 +22,8 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from dynserve import App, AsyncContext, BindError, Context, Kind, StatusError
-from dynserve.handlers import Shape, make_method_handler, shape_of
+from dynserve.callables import Shape, shape_of
+from dynserve.handlers import make_method_handler
 from dynserve.status import ErrorRules
 from tests.conftest import Serve
 from tests.echo import PATHS, Item, app_with, numbers_of, request_for, schema

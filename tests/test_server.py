@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import pytest
 
-from dynserve import AddressError, App, Kind, UnhandledMethodsError
+from dynserve import AddressError, App, Kind, SettingError, UnhandledMethodsError
 from dynserve.engines import engine_maker, new_event_loop
 from tests.echo import ECHO, PATHS, Item, app_with, schema
 
@@ -180,9 +180,9 @@ async def _started_with(server: Any, error: Exception) -> None:
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(name: str, limit: int) -> None:
     """A server that could serve nothing is not made; the error names the argument."""
-    with pytest.raises(ValueError, match="expected at least 1") as caught:
-        echo().server(**{name: limit})
-    assert str(caught.value) == f"got {name}={limit}, expected at least 1"
+    with pytest.raises(SettingError) as caught:
+        echo().server(**{name: limit})  # type: ignore[arg-type]
+    assert str(caught.value) == f"got {name}={limit}, expected a whole number, at least 1"
 
 
 def test_who_waits_for_the_end_may_be_cancelled() -> None:
@@ -233,7 +233,7 @@ def test_a_signal_that_does_not_interrupt_the_loop_wakes_it(own: bool) -> None:
             thread.start()
             loop.call_soon(loop.call_soon, asleep.set)  # in the turn before nothing is to be done
 
-        await server.run(WAIT, ready)
+        await server.run(ready)
         thread.join()
 
     loop = new_event_loop("queue") if own else asyncio.new_event_loop()
@@ -272,7 +272,7 @@ def test_a_stop_that_takes_a_while_is_told() -> None:
                 await entered.wait()
             os.kill(os.getpid(), signal.SIGTERM)
 
-        await server.run(WAIT, lambda: asyncio.ensure_future(stop()), waiting)
+        await server.run(lambda: asyncio.ensure_future(stop()), waiting)
         await asyncio.gather(*calling, return_exceptions=True)
         return len(times)
 
@@ -433,9 +433,9 @@ def unary(request):
     print("entered", flush=True)
     sys.stdin.readline()
     return request
-server = app.server("127.0.0.1:0")
+server = app.server("127.0.0.1:0", grace=1000)
 import asyncio
-asyncio.run(server.run(1000, lambda: print(server.addresses[0], flush=True)))
+asyncio.run(server.run(lambda: print(server.addresses[0], flush=True)))
 print("stopped", flush=True)
 """
 

@@ -86,5 +86,5 @@ app.add_servicer(Async(), "soak.Async")
 
 
 if __name__ == "__main__":
-    server = app.server("127.0.0.1:0", engine=sys.argv[1])
-    server.run_forever(float(sys.argv[2]), lambda: print(server.addresses[0], flush=True))
+    server = app.server("127.0.0.1:0", engine=sys.argv[1], grace=float(sys.argv[2]))
+    server.run_forever(lambda: print(server.addresses[0], flush=True))

@@ -11,20 +11,25 @@ handlers that are busy. A subclass of the first would be this class over private
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dynserve.binding import Unit, bind
+from dynserve.binding import bind
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
 from dynserve.routes import LateService, Routes
 from dynserve.schema import Schema
 from dynserve.service import Service
 from dynserve.status import StatusError
+from dynserve.unit import Unit
 
 from .drain import shutting_down
+
+if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
 
 __all__ = ["Health"]
 
@@ -42,19 +47,20 @@ class Health:
         self.statuses: dict[str, bool] = {"": True}
         self.changed = asyncio.Event()
         self.is_draining = False
+        self.is_over = False
         self._served: frozenset[str] = frozenset()
 
-    def service(self) -> LateService:
-        """The service, to be bound."""
-        return LateService(_SERVICE, self._bound)
+    def service(self, policy: Policy | None = None) -> LateService:
+        """The service, to be bound; ``policy`` says who may call it."""
+        return LateService(_SERVICE, functools.partial(self._bound, policy))
 
-    def _bound(self) -> Routes:
+    def _bound(self, policy: Policy | None) -> Routes:
         from grpc_health.v1 import health_pb2  # enters protobuf's process-wide pool
 
         schema = Schema.load(health_pb2)
         service = Service(_SERVICE)
         service.add_servicer(self.servicer(schema))  # List, too, where the contract has it
-        return bind([Unit(schema, [service])])
+        return bind([Unit(schema, [service], policy=policy)])
 
     def servicer(self, schema: Schema) -> object:
         """What serves the methods, with the messages of ``schema``."""
@@ -76,9 +82,14 @@ class Health:
             self._update({**self.statuses, service: serving})
 
     def drain(self) -> None:
-        """Report everything as NOT_SERVING, for good, and let the watchers go."""
+        """Report everything as NOT_SERVING, for good."""
         self.is_draining = True
         self._update(dict.fromkeys(self.statuses, False))
+
+    def let_go(self) -> None:
+        """End the streams of those who watch."""
+        self.is_over = True
+        self._update(self.statuses)
 
     def _update(self, statuses: dict[str, bool]) -> None:
         self.statuses = statuses
@@ -122,7 +133,7 @@ class _Servicer:
             if response is not told:  # of several changes during a write, the last one counts
                 await context.write(response)
                 told = response
-            elif self._health.is_draining:
+            elif self._health.is_over:
                 raise shutting_down()
             else:
                 await changed.wait()

@@ -14,24 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dynserve.binding import Unit, bind
+from dynserve.binding import bind
 from dynserve.context import AsyncContext
 from dynserve.names import quoted
 from dynserve.routes import LateService, Routes
 from dynserve.schema import Schema
 from dynserve.schema.descriptors import join, parse_file
 from dynserve.service import Service
+from dynserve.unit import Unit
 
 from .drain import Drain
 
 if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
+
     from .catalog import Catalog, File
 
 __all__ = ["reflection_services"]
 
 
-def reflection_services(routes: Callable[[], Routes], drain: Drain) -> list[LateService]:
-    """Both versions of the service, to be bound. ``routes`` gives the snapshot to describe."""
+def reflection_services(
+    routes: Callable[[], Routes], drain: Drain, policy: Policy | None = None
+) -> list[LateService]:
+    """Both versions of the service, to be bound; ``policy`` says who may call them.
+
+    ``routes`` gives the snapshot to describe.
+    """
     catalogs = _Catalogs(routes)
 
     def service(version: str, load: Callable[[], Schema]) -> LateService:
@@ -41,7 +49,7 @@ def reflection_services(routes: Callable[[], Routes], drain: Drain) -> list[Late
         def bound() -> Routes:
             schema, service = load(), Service(name)
             service.add(_Reflection(schema, package, catalogs, drain).info, "ServerReflectionInfo")
-            return bind([Unit(schema, [service])])
+            return bind([Unit(schema, [service], policy=policy)])
 
         return LateService(name, bound)
 

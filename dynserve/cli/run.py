@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dynserve import plugins
 from dynserve.app import App, Defaults, say_waiting
-from dynserve.engines import ENGINES
 from dynserve.errors import CompileError, TargetError
-from dynserve.server import DEFAULT_ADDRESS, DEFAULT_GRACE
+from dynserve.server import DEFAULT_ADDRESS
 
 from . import banner
 from .progress import waiting
+from .setting_options import GroupedCommand, setting_options
+
+if TYPE_CHECKING:
+    from dynserve.settings import ServerOptions
 
 __all__ = ["run"]
 
@@ -22,7 +26,7 @@ _EMPTY = "has no source and no handler; write App('my.proto'), or give --proto"
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @click.option(
     "-p", "--proto", multiple=True, metavar="SOURCE",
@@ -39,32 +43,18 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
     help="An address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH; port 0 lets the system"
     " choose. Repeatable.",
 )  # fmt: skip
-@click.option("--strict", is_flag=True, help="Refuse to start while a method has no handler.")
-@click.option("--no-reflection", is_flag=True, help="Do not let clients discover the services.")
-@click.option(
-    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
-    envvar="DYNSERVE_ENGINE", show_envvar=True,
-    help="What carries the calls: queue is several times faster, aio uses public parts of grpcio"
-    " only; auto takes the first where it works.",
-)  # fmt: skip
-@click.option(
-    "--grace", type=click.FloatRange(min=0), default=DEFAULT_GRACE, show_default=True,
-    metavar="SECONDS", help="How long calls under way may go on when the server stops.",
-)  # fmt: skip
 @click.option(
     "--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="info",
     show_default=True, help="What is logged to standard error.",
 )  # fmt: skip
+@setting_options
 def run(
     targets: tuple[str, ...],
     proto: tuple[str, ...],
     include: tuple[Path, ...],
     listen: tuple[str, ...],
-    strict: bool,
-    no_reflection: bool,
-    engine: str,
-    grace: float,
     log_level: str,
+    settings: ServerOptions,
 ) -> None:
     """Serve plugins until Ctrl-C or SIGTERM.
 
@@ -76,6 +66,9 @@ def run(
       dynserve run examples/route_guide
       dynserve run plugin.py mypackage.service:app --listen 0.0.0.0:8080
       dynserve run --proto third_party/ -I third_party
+
+    What is not among the first options may also be said by a variable of the environment,
+    DYNSERVE_GRACE for --grace; a flag goes before it.
     """
     if not targets and not proto:
         raise click.UsageError("name a TARGET to serve, or a schema with --proto.")
@@ -91,12 +84,12 @@ def run(
         raise click.ClickException("nothing is served: a source does not compile") from error
     for warning in (warning for schema in schemas for warning in schema.warnings):
         click.echo(str(warning), err=True)
-    server = app.server(*listen, strict=strict, reflection=not no_reflection, engine=engine)
+    server = app.server(*listen, **settings)
 
     def ready() -> None:
-        banner.show(server.routes, server.addresses, reflection=not no_reflection)
+        banner.show(server.routes, server.addresses, reflection=server.settings.reflection)
 
-    server.run_forever(grace, ready, lambda: say_waiting(grace))
+    server.run_forever(ready, lambda: say_waiting(server))
 
 
 def _load(targets: tuple[str, ...], proto: tuple[str, ...], include: tuple[Path, ...]) -> App:

@@ -11,15 +11,13 @@ from typing import TypeAlias
 import grpc
 
 from dynserve.errors import CredentialsError
+from dynserve.pem import PEM, is_pem_text, read_pem
 
 __all__ = ["TLS", "Token", "channel_credentials"]
 
-PEM: TypeAlias = "str | os.PathLike[str] | bytes"
 Token: TypeAlias = "str | Callable[[], str]"  # noqa: S105 - a type
 
 _BEARER = "Bearer "
-_BEGIN = b"-----BEGIN "
-_BEGIN_TEXT = _BEGIN.decode()
 _GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"  # asked by gRPC where it is given no roots
 _OPENSSL_ROOTS = "SSL_CERT_FILE"
 
@@ -64,9 +62,9 @@ class TLS:
             CredentialsError: a file, of a variable too, cannot be read or is not PEM.
         """
         return grpc.ssl_channel_credentials(
-            root_certificates=_system_roots() if self.ca is None else _pem("ca", self.ca),
-            private_key=None if self.key is None else _pem("key", self.key),
-            certificate_chain=None if self.cert is None else _pem("cert", self.cert),
+            root_certificates=_system_roots() if self.ca is None else read_pem("ca", self.ca),
+            private_key=None if self.key is None else read_pem("key", self.key),
+            certificate_chain=None if self.cert is None else read_pem("cert", self.cert),
         )
 
 
@@ -123,29 +121,8 @@ class _TokenPlugin(grpc.AuthMetadataPlugin):
             callback((("authorization", _BEARER + token),), None)
 
 
-def _pem(name: str, given: PEM) -> bytes:
-    if isinstance(given, bytes):
-        data, shown = given, "the bytes"
-    elif _is_pem_text(given):  # maybe a key, which no message may show
-        raise CredentialsError(name, "a str is the path of a file; give what is in it as bytes")
-    else:
-        shown = os.fspath(given)
-        try:
-            with open(given, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise CredentialsError(name, f"{shown}: {error.strerror}") from error
-    if _BEGIN not in data:
-        raise CredentialsError(name, f"{shown}: not in PEM form, which begins with '-----BEGIN'")
-    return data
-
-
-def _is_pem_text(given: PEM) -> bool:
-    return isinstance(given, str) and _BEGIN_TEXT in given
-
-
 def _shown(given: PEM | None) -> str:
-    return "..." if isinstance(given, bytes) or (given and _is_pem_text(given)) else repr(given)
+    return "..." if isinstance(given, bytes) or (given and is_pem_text(given)) else repr(given)
 
 
 def _system_roots() -> bytes | None:
@@ -154,9 +131,9 @@ def _system_roots() -> bytes | None:
     OpenSSL and gRPC take others without a word where a variable names no file.
     """
     if named := os.environ.get(_GRPC_ROOTS):
-        _pem(_GRPC_ROOTS, named)
+        read_pem(_GRPC_ROOTS, named)
         return None
     if named := os.environ.get(_OPENSSL_ROOTS):
-        return _pem(_OPENSSL_ROOTS, named)
+        return read_pem(_OPENSSL_ROOTS, named)
     file: str | None = ssl.get_default_verify_paths().cafile
-    return None if file is None else _pem("ca", file)
+    return None if file is None else read_pem("ca", file)

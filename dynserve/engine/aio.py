@@ -17,6 +17,8 @@ import grpc
 import grpc.aio
 
 from .call import AsyncCall
+from .grants import Grants
+from .limits import NO_LIMITS, CallLimits
 from .sync import serve_stream, serve_unary
 from .threads import Pools
 
@@ -30,7 +32,7 @@ class AioEngine:
         handlers: what is served.
         options: channel arguments, as ``grpc.aio.server`` takes them.
         compression: the default for responses.
-        maximum_concurrent_rpcs: calls past it are refused with RESOURCE_EXHAUSTED.
+        limits: what calls are granted.
         threads: how many unary sync handlers run at the same time.
         stream_threads: how many streaming sync handlers run at the same time.
     """
@@ -41,16 +43,16 @@ class AioEngine:
         *,
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
-        maximum_concurrent_rpcs: int | None = None,
+        limits: CallLimits = NO_LIMITS,
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
-        pools = self._pools = Pools(threads, stream_threads)
+        pools = self._pools = Pools(threads, stream_threads, limits.max_queue_wait)
+        grants = Grants(limits)
         self._server = grpc.aio.server(
-            handlers=[_Adapter(handler, pools) for handler in handlers],
+            handlers=[_Adapter(handler, pools, grants) for handler in handlers],
             options=options,
             compression=compression,
-            maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         )
 
     def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -83,9 +85,10 @@ class _Adapter(grpc.GenericRpcHandler):
     Async generators of plain grpcio are grpc.aio's own affair; dynserve binds none.
     """
 
-    def __init__(self, inner: grpc.GenericRpcHandler, pools: Pools) -> None:
+    def __init__(self, inner: grpc.GenericRpcHandler, pools: Pools, grants: Grants) -> None:
         self._inner = inner
         self._pools = pools
+        self._grants = grants
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -97,12 +100,12 @@ class _Adapter(grpc.GenericRpcHandler):
         known = getattr(handler, "_dynserve_adapted", None)
         if type(known) is tuple and known[0] is self:
             return known[1]  # type: ignore[no-any-return]
-        adapted = self._adapt(handler)
+        adapted = self._adapt(handler, handler_call_details.method)
         with contextlib.suppress(AttributeError):  # a class with slots: adapted for each call
             handler._dynserve_adapted = self, adapted  # type: ignore[attr-defined]
         return adapted
 
-    def _adapt(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    def _adapt(self, handler: Any, path: str) -> grpc.RpcMethodHandler[Any, Any]:
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         attribute = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
         behaviour = getattr(handler, attribute)
@@ -115,6 +118,7 @@ class _Adapter(grpc.GenericRpcHandler):
             run = functools.partial(serve_stream, behaviour, self._pools, streams_in, streams_out)
         else:
             run = functools.partial(serve_unary, behaviour, self._pools)
+        run = self._grants.around(run, path)
         make = getattr(grpc, f"{attribute}_rpc_method_handler")
         return make(run, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 

@@ -21,6 +21,7 @@ import grpc.aio
 
 from .bridge import ClosedError, Pipe
 from .call import AsyncCall, receive
+from .limits import TOO_LONG
 from .threads import NoThreadError, Pools, ThreadPool
 
 __all__ = ["serve_stream", "serve_unary"]
@@ -57,9 +58,12 @@ async def serve_unary(behaviour: Behaviour, pools: Pools, request: Any, raw: Any
             error = _carried(raised)
         _call_soon(loop, _settle, done, error, result)
 
-    take_back = None
+    take_back = timer = None
     try:
+        is_busy = pools.unary.is_busy()
         take_back = _submit(pools.unary, context, work, wait=True)
+        if is_busy and pools.queue_wait is not None:
+            timer = loop.call_later(pools.queue_wait, _wait_no_longer, take_back, done)
         response = await done
         await call.before_response()
         return response
@@ -69,8 +73,15 @@ async def serve_unary(behaviour: Behaviour, pools: Pools, request: Any, raw: Any
         await _abort(call, abort)
     finally:
         context.end()
+        if timer is not None:
+            timer.cancel()
         if take_back is not None:
             take_back()  # with its request, if it still waits for a thread
+
+
+def _wait_no_longer(take_back: Callable[[], object], done: asyncio.Future[Any]) -> None:
+    if take_back() is not None:
+        _settle(done, _Abort(*TOO_LONG, ()), None)
 
 
 async def serve_stream(

@@ -114,9 +114,13 @@ class Pools:
         threads: how many unary sync handlers run at the same time, None for a number that fits the
             machine.
         stream_threads: how many streaming sync handlers run at the same time.
+        queue_wait: seconds that a unary call waits for a thread; None: as long as it takes.
     """
 
-    def __init__(self, threads: int | None, stream_threads: int) -> None:
+    def __init__(
+        self, threads: int | None, stream_threads: int, queue_wait: float | None = None
+    ) -> None:
+        self.queue_wait = queue_wait
         fitting = min(_MAX_UNARY, (os.cpu_count() or 1) * 4 + 8)
         self.unary = ThreadPool(threads or fitting, "dynserve-unary")
         self.streams = ThreadPool(stream_threads, "dynserve-stream")

@@ -5,7 +5,8 @@ protoc knows a file by its path below an import root, so naming the roots is nam
 a file's imports are looked for in the folder that was named as a source, then in the folder of the
 importing file and those above it, as far as the working directory or the repository; what a file
 is imported as is its name, and one name cannot stand for two files. The well-known types and the
-googleapis common protos always resolve.
+googleapis common protos always resolve, and buf/validate/validate.proto where protovalidate is
+installed.
 
 The result is closed: every text that a compilation can read is in it, so it can be hashed and laid
 out anywhere.
@@ -25,6 +26,8 @@ from dynserve.errors import SourceError
 
 from .evidence import Evidence
 from .sources import ProtoSource, read, tidy
+from .validate_proto import NAME as RULES
+from .validate_proto import rules_path, rules_text
 
 __all__ = ["SourceTree", "find_root", "from_here", "resolve"]
 
@@ -108,6 +111,7 @@ class _Resolver:
         self.found: dict[tuple[str, str | None], tuple[str, str] | None] = {}
         self.above: dict[str | None, Sequence[str]] = {}  # inferred roots by importing folder
         self.read: dict[str, bytes] = {}
+        self.rules: str | None = None  # what stands for the file that rules are written with
 
     def run(self) -> SourceTree:
         contents = {proto: self._text(proto) for proto in self.protos}
@@ -124,7 +128,7 @@ class _Resolver:
     def _read(self, path: str) -> bytes:
         if path not in self.read:
             self.evidence.uses(path)
-            self.read[path] = text = read(path)
+            self.read[path] = text = rules_text() if path == self.rules else read(path)
             if text.startswith(_UTF16):
                 raise SourceError(path, "is UTF-16; save it as UTF-8")
         return self.read[path]
@@ -157,15 +161,19 @@ class _Resolver:
         if name not in self.texts:
             return True
         known = self.paths[name]
-        if known == found or _is_builtin(found, name):
+        if known == found or self._is_builtin(found, name):
             return False
-        if not _is_builtin(known, name) and self.texts[name] != self._read(found):
+        if not self._is_builtin(known, name) and self.texts[name] != self._read(found):
             problem = f"imports {found} as {name!r}, and so is {known}; {_WAYS_OUT}"
             raise SourceError(label, problem)
-        return _is_builtin(known, name)
+        return self._is_builtin(known, name)
+
+    def _is_builtin(self, path: str, name: str) -> bool:
+        installed = (os.path.join(root, *name.split("/")) for root in builtin_roots())
+        return path == self.rules or path in installed
 
     def _find(self, name: str, folder: str | None) -> tuple[str, str] | None:
-        """The file for an import of a file in that folder."""
+        """The root and the file for an import of a file in that folder; not each has a root."""
         if (name, folder) not in self.found:
             self.found[name, folder] = self._search(name, folder)
         return self.found[name, folder]
@@ -179,6 +187,10 @@ class _Resolver:
             path = os.path.join(root, *name.split("/"))
             if self.evidence.is_file(path):
                 return root, path
+        if name == RULES:
+            self.rules = rules_path()
+            if self.rules is not None and self.evidence.is_file(self.rules):
+                return "", self.rules
         self.roots.update(dict.fromkeys(self.above[folder]))  # searched in vain: the error says so
         return None
 
@@ -208,7 +220,7 @@ class _Resolver:
         return climbed
 
     def _remember_root(self, importer: str | None, root: str) -> None:
-        if root in builtin_roots():
+        if not root or root in builtin_roots():
             return
         self.roots.setdefault(root)
         if importer is not None and importer not in self.own_root and is_below(importer, root):
@@ -247,10 +259,6 @@ class _Resolver:
         root = self.own_root.get(proto.path) or proto.root or os.path.dirname(proto.path)
         self.roots.setdefault(root)
         return _name_below(proto.path, root)
-
-
-def _is_builtin(path: str, name: str) -> bool:
-    return any(path == os.path.join(root, *name.split("/")) for root in builtin_roots())
 
 
 def imports_of(text: bytes) -> list[str]:
@@ -333,12 +341,14 @@ def builtin_roots() -> tuple[str, ...]:
 
 
 def find_installed(name: str) -> ProtoSource | None:
-    """The well-known or common file of that name; None where there is none."""
+    """The well-known or common file of that name, or that of rules; None where there is none."""
     if is_canonical(name) and name.endswith(".proto"):
         for root in builtin_roots():
             path = os.path.join(root, *name.split("/"))
             if os.path.isfile(path):
                 return ProtoSource(path, root)
+    if name == RULES and rules_path() is not None:
+        return ProtoSource(None, text=rules_text(), label=RULES)
     return None
 
 

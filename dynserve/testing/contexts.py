@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from dynserve.context import AsyncContext, Context
+from dynserve.context import NO_STATE, AsyncContext, Context, Shared
+from dynserve.identity import Identity
 from dynserve.method import MethodInfo
 from dynserve.status import Metadata, checked_metadata
 
@@ -21,7 +22,7 @@ _log = logging.getLogger("dynserve.testing")
 _PEER = "ipv4:127.0.0.1:50000"
 
 
-class FakeContext(Context):
+class FakeContext(Context[Any]):
     """The context of a call that is not there, for a sync handler.
 
     ::
@@ -40,6 +41,8 @@ class FakeContext(Context):
         time_remaining: seconds until the deadline; None without one. 0.0 is a call that is over.
         peer: who calls.
         auth: the properties of the connection's security.
+        identity: who calls, as authentication found it.
+        state: what the app's lifespan gave.
     """
 
     def __init__(
@@ -50,9 +53,12 @@ class FakeContext(Context):
         time_remaining: float | None = None,
         peer: str = _PEER,
         auth: Mapping[str, Iterable[bytes]] | None = None,
+        identity: Identity | None = None,
+        state: Any = NO_STATE,
     ) -> None:
         self._fake = _Call(metadata, time_remaining, peer, auth)
-        super().__init__(self._fake, method)  # type: ignore[arg-type]  # None: who asks sees it
+        self.identity = identity
+        super().__init__(self._fake, method, Shared(state))  # type: ignore[arg-type]  # None: who asks sees it
 
     @property
     def initial_metadata(self) -> Metadata | None:
@@ -60,7 +66,7 @@ class FakeContext(Context):
         return self._fake.initial
 
 
-class FakeAsyncContext(AsyncContext):
+class FakeAsyncContext(AsyncContext[Any]):
     """The context of a call that is not there, for an async handler.
 
     Beside what :class:`FakeContext` has: ``read()`` gives the ``requests`` one by one, and
@@ -77,10 +83,13 @@ class FakeAsyncContext(AsyncContext):
         time_remaining: float | None = None,
         peer: str = _PEER,
         auth: Mapping[str, Iterable[bytes]] | None = None,
+        identity: Identity | None = None,
+        state: Any = NO_STATE,
     ) -> None:
+        self.identity = identity
         self._fake = _AsyncCall(metadata, time_remaining, peer, auth)
         self._fake.requests = iter(requests)
-        super().__init__(self._fake, method, _same, _same)  # type: ignore[arg-type]  # as above
+        super().__init__(self._fake, method, _same, _same, Shared(state))  # type: ignore[arg-type]  # as above
 
     @property
     def initial_metadata(self) -> Metadata | None:

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from dynserve.engine.limits import CallLimits
 from dynserve.engine.base import Engine
 from dynserve.engines import engine_maker, new_event_loop
 
@@ -435,7 +436,7 @@ def test_concurrent_calls_past_the_limit_are_refused() -> None:
         return caught.value
 
     handlers = generic(One=grpc.unary_unary_rpc_method_handler(one))
-    error = run(handlers, client, maximum_concurrent_rpcs=1)
+    error = run(handlers, client, limits=CallLimits(1))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -18,6 +18,7 @@ import grpc
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # for what channelz knows
 
+from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker
 from tests.authority import Authority
 from tests.engine.test_engines import WAIT, Channel, generic, on_loop
@@ -401,4 +402,4 @@ def test_streams_past_the_limit_are_refused_and_leave_nothing_behind(world: str)
                     return list(method(iter([b"y"]), timeout=WAIT))
 
     handlers = generic(Chat=chat(sync_chat if world == "sync" else async_chat))
-    assert serve(handlers, client, maximum_concurrent_rpcs=1) == [b"y"]
+    assert serve(handlers, client, limits=CallLimits(1)) == [b"y"]

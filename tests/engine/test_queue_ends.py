@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from dynserve.engine.limits import CallLimits
 from dynserve.engine.queue import QueueEngine
 from tests.engine.test_engines import WAIT, Channel, generic
 
@@ -118,7 +119,7 @@ def test_a_call_that_is_taken_back_from_the_queue_for_a_thread_is_not_counted_on
         return first.result(), method(b"next", timeout=WAIT)
 
     handlers = generic(One=unary(one))
-    answers = serve(handlers, client, threads=1, maximum_concurrent_rpcs=6)
+    answers = serve(handlers, client, threads=1, limits=CallLimits(6))
     assert answers == (b"first", b"next")
 
 

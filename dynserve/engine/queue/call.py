@@ -9,11 +9,14 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
+
+from dynserve.engine.limits import EXPIRED
 
 from . import core
 from .context import Context, Metadata
@@ -124,6 +127,17 @@ class Call(Context):
         self._code, self._details = code, details.encode()
         self._end(())
         self._poller.left(self)
+
+    def grant(self, seconds: float | None) -> None:
+        """Have the call end with DEADLINE_EXCEEDED after so long; by the leader, before it runs."""
+        if seconds is not None:
+            self._granted = time.time() + seconds
+            self._poller.clock.set(self, seconds, Call._expire)
+
+    def _expire(self) -> None:  # loop
+        code, text = EXPIRED
+        self._call.cancel(code.value[0], text)
+        self.watch()
 
     def watch(self) -> None:
         """Have the core tell the end of the call as it comes; any thread."""

@@ -12,10 +12,12 @@ from typing import Any
 
 import grpc
 
+from dynserve.engine.limits import NO_LIMITS, TOO_MANY, CallLimits
 from dynserve.engine.threads import Pools
 
 from . import core
 from .async_call import AsyncCall
+from .call import Call
 from .plan import Plan, plan_of
 from .poller import Poller
 from .sync_call import SyncCall
@@ -28,7 +30,6 @@ _REQUESTED = 32  # calls that the core may hand over at once
 _Refusal = tuple[grpc.StatusCode, str]
 _UNKNOWN = grpc.StatusCode.UNIMPLEMENTED, "no such method"
 _FAILED = grpc.StatusCode.INTERNAL, "the method could not be looked up"
-_TOO_MANY = grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are open on this server"
 
 
 class _Details:
@@ -48,7 +49,7 @@ class QueueEngine:
         handlers: what is served.
         options: channel arguments, as ``grpc.server`` takes them.
         compression: the default for responses.
-        maximum_concurrent_rpcs: calls past it are refused with RESOURCE_EXHAUSTED.
+        limits: what calls are granted.
         threads: how many unary sync handlers run at the same time.
         stream_threads: how many streaming sync handlers run at the same time.
     """
@@ -59,12 +60,14 @@ class QueueEngine:
         *,
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
-        maximum_concurrent_rpcs: int | None = None,
+        limits: CallLimits = NO_LIMITS,
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
         self._handlers = tuple(handlers)
-        self._limit = maximum_concurrent_rpcs
+        self._limits = limits
+        self._limit = limits.maximum_concurrent_rpcs
+        self._is_timed = not (limits.default_timeout is None and limits.max_timeout is None)
         self._loop = asyncio.get_running_loop()
         self._queue = core.Queue()
         self._core = core.make_server(options, compression)
@@ -72,7 +75,8 @@ class QueueEngine:
         pools = Pools(threads, stream_threads)
         limit = dict(options).get("grpc.max_send_message_length", -1)
         largest = limit if limit >= 0 else sys.maxsize
-        self._poller = Poller(self._queue, self._loop, pools, largest, self._cancel)
+        queue_wait = limits.max_queue_wait
+        self._poller = Poller(self._queue, self._loop, pools, largest, queue_wait, self._cancel)
         self._state = threading.Lock()  # for what follows
         self._is_serving = False
         self._is_stopped = False
@@ -148,20 +152,31 @@ class QueueEngine:
         plan, refusal = self._look_up(event)
         call = (AsyncCall if plan.is_async else SyncCall)(self._poller, plan, event)
         self._poller.enter(call)
-        if self._limit is not None and len(self._poller.serving) > self._limit:
-            refusal = _TOO_MANY
+        if self._limit is not None and self._is_past_limit(call):
+            refusal = TOO_MANY
         if refusal is None:
+            if self._is_timed and not plan.is_exempt:
+                call.grant(self._limits.timeout(call.time_remaining()))
             if plan.is_async:
                 self._poller.may_lend_with(event.call)
             call.begin()
         else:
             call.refuse(*refusal)
 
+    def _is_past_limit(self, call: Call) -> bool:
+        exempt = self._poller.exempt
+        if call.plan.is_exempt:
+            exempt.add(call)
+            return False
+        return len(self._poller.serving) - len(exempt) > (self._limit or 0)
+
     def _look_up(self, event: Any) -> tuple[Plan, _Refusal | None]:
         path = event.call_details.method.decode(errors="replace")
         try:
             handler = self._find(_Details(path, event.invocation_metadata))
-            return (_NO_PLAN, _UNKNOWN) if handler is None else (plan_of(handler), None)
+            if handler is None:
+                return _NO_PLAN, _UNKNOWN
+            return plan_of(handler, path, self._limits.is_exempt), None
         except BaseException:  # of whatever kind: the leader has to go on
             _log.exception("no handler was found for %s", path)
             return _NO_PLAN, _FAILED

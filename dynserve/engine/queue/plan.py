@@ -10,15 +10,15 @@ from typing import Any
 __all__ = ["Plan", "plan_of"]
 
 
-def plan_of(handler: Any) -> Plan:
-    """The plan of a method handler. It is kept on the handler, and goes with it.
+def plan_of(handler: Any, path: str, is_exempt: Callable[[str], bool]) -> Plan:
+    """The plan of a method handler, which serves a path. It is kept on the handler.
 
     Raises:
         AttributeError: it is no ``grpc.RpcMethodHandler``.
     """
     plan = getattr(handler, "_dynserve_plan", None)
     if type(plan) is not Plan:
-        plan = Plan(handler)
+        plan = Plan(handler, is_exempt(path))
         with contextlib.suppress(AttributeError):  # a class with slots: made again for each call
             handler._dynserve_plan = plan
     return plan
@@ -42,6 +42,7 @@ class Plan:
         "behaviour",
         "deserialize",
         "is_async",
+        "is_exempt",
         "is_quick",
         "is_unary",
         "serialize",
@@ -53,7 +54,8 @@ class Plan:
     _TRIAL, _MOST_WANTED = 64, 512  # good runs for the first trial, and for any other at most
     _LONGEST, _SHARE = 2e-3, 1 / 64  # seconds that a run counts for at most, and its share
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, is_exempt: bool = False) -> None:
+        self.is_exempt = is_exempt  # from the limits of the engine
         self.streams_in: bool = handler.request_streaming
         self.streams_out: bool = handler.response_streaming
         self.is_unary = not (self.streams_in or self.streams_out)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from dynserve.engine.threads import Pools, ThreadPool
 
 from .call import won
+from .clock import Clock
 from .loop import QueueLoop
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Poller:
         loop: where async handlers run.
         pools: where sync handlers run.
         largest: bytes of a message that the core sends.
+        queue_wait: seconds that a unary call waits for a thread; None: as long as it takes.
         abandon: ends the server, when its loop was closed.
     """
 
@@ -63,13 +65,17 @@ class Poller:
         loop: asyncio.AbstractEventLoop,
         pools: Pools,
         largest: int,
+        queue_wait: float | None,
         abandon: Callable[[], None],
     ) -> None:
         self.loop = loop
         self.pools = pools
         self.largest = largest
+        self.queue_wait = queue_wait
+        self.clock = Clock(loop)
         self.context = contextvars.copy_context()  # what handlers find set
         self.serving: set[Call] = set()  # their handlers have not ended
+        self.exempt: set[Call] = set()  # those of them that do not count for the limit
         self.open = 0  # calls whose end the core has not told
         self.is_cancelling = False  # all calls, now and from now on; by the loop, or by the leader
         # ---- the leader's
@@ -116,6 +122,10 @@ class Poller:
     def left(self, call: Call) -> None:
         """The handler of a call has ended, or never runs; any thread."""
         self.serving.discard(call)
+        if self.exempt:
+            self.exempt.discard(call)
+        if self.clock.is_used:
+            self.clock.forget(call)
 
     def closed_one(self) -> None:
         """The core told the end of a call; by the leader."""
@@ -143,6 +153,7 @@ class Poller:
         self._halted.set()
         self._watchdog_wanted.set()
         self._leaders.close()
+        self.clock.stop()
         self.pools.close()
 
     def _new_leader(self) -> None:

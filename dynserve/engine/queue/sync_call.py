@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from dynserve.engine.limits import TOO_LONG
 from dynserve.engine.threads import NoThreadError
 
 from .call import END, Call, run_all, won
@@ -82,9 +83,12 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
                 self._poller.pools.streams.submit(self._task(request), wait=False)
                 return
             pool = self._poller.pools.unary
-            if pool.is_busy():  # it may wait long, and should not run if it ends before
+            is_busy = pool.is_busy()
+            if is_busy:  # it may wait long, and should not run if it ends before
                 self.watch()
             self._take_back = pool.submit(self._task(request), wait=True)
+            if is_busy and self._poller.queue_wait is not None:
+                self._poller.clock.set(self, self._poller.queue_wait, SyncCall._wait_no_longer)
         except NoThreadError:
             told = (
                 "too many calls wait for a thread on this server"
@@ -107,6 +111,10 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     def _interrupt(self) -> None:
         if self._take_back():
             self._poller.left(self)
+
+    def _wait_no_longer(self) -> None:  # loop
+        if self._take_back():
+            self.refuse(*TOO_LONG)
 
     def _run_callbacks(self, callbacks: Iterable[Callable[[], None]]) -> None:
         run = self._poller.context.copy().run

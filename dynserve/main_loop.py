@@ -1,0 +1,116 @@
+"""Running an event loop as a program's main one: until signals, and to its very end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+__all__ = ["first_of", "on_signals", "run_loop", "run_main"]
+
+
+async def first_of(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first to end, and raise what it raised; the others are cancelled."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        task.result()
+
+
+def run_main(main: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    """What ``asyncio.run`` does, with a loop of ours, also on Python 3.10."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        _close_loop(loop)
+
+
+def run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, and close it."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        _close_loop(loop)
+
+
+def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_until_complete(_end_all_tasks(loop))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """What asyncio.run() does at its end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled() and task.exception() is not None:
+            message = "a task failed while the server's event loop was ended"
+            context = {"message": message, "exception": task.exception(), "task": task}
+            loop.call_exception_handler(context)
+
+
+@contextlib.contextmanager
+def on_signals(count: int, step: Callable[[int], object]) -> Iterator[None]:
+    """Call ``step`` on the loop with the number of each of the first SIGINTs and SIGTERMs.
+
+    The one after them ends the process. By ``signal.signal``, not by the loop's own means: a
+    handler may keep the loop from running.
+    """
+    loop = asyncio.get_running_loop()
+    left = [None] * count
+
+    def on_signal(number: int, _frame: object) -> None:
+        if not left:
+            os._exit(128 + number)  # as shells have it
+        left.pop()
+        loop.call_soon_threadsafe(step, number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, on_signal) for number in numbers]
+    try:
+        with _woken_by_signals(loop):
+            yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have every signal wake the loop.
+
+    Python takes note of a signal and calls its handler later; one that comes just as the loop falls
+    asleep would be handled when the loop wakes for another reason, hours later maybe.
+    """
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if before != -1:  # the loop sees to it itself, as uvloop's does
+            signal.set_wakeup_fd(before)
+            yield
+            return
+        loop.add_reader(reader, reader.recv, 4096)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            loop.remove_reader(reader)
