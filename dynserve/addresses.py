@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from dynserve.errors import AddressError
+from dynserve.unix_mode import bind_with_mode
 
 if TYPE_CHECKING:
     from dynserve.engine.base import Engine
@@ -28,8 +29,15 @@ _EXPECTED = "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
 _LET_IT_CHOOSE = "port 0 lets the system choose"
 
 
-def add_port(engine: Engine, address: str, credentials: grpc.ServerCredentials | None) -> str:
+def add_port(
+    engine: Engine,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    unix_mode: int | None = None,
+) -> str:
     """Listen on one address; returns it as clients reach it.
+
+    ``unix_mode`` are the permissions of a unix socket's file.
 
     Raises:
         AddressError: it is none, or cannot be had.
@@ -45,7 +53,9 @@ def add_port(engine: Engine, address: str, credentials: grpc.ServerCredentials |
     if problem:
         raise AddressError(address, problem)
     try:
-        port = engine.add_port(address, credentials)
+        port = bind_with_mode(
+            address, unix_mode, lambda address: engine.add_port(address, credentials)
+        )
     except RuntimeError as error:
         raise AddressError(address, "gRPC refused it; see its own message above") from error
     return f"{host}:{port}" if host else address

@@ -52,4 +52,6 @@ def channel_arguments(
     # Between a soft limit and the hard one the core refuses by chance.
     size = settings.max_metadata_size
     arguments += [("grpc.max_metadata_size", size), ("grpc.absolute_max_metadata_size", size)]
+    if settings.admin:
+        arguments.append(("grpc.enable_channelz", 1))
     return (*arguments, *options)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 __all__ = ["first_of", "on_signals", "run_loop", "run_main"]
@@ -67,10 +67,12 @@ async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @contextlib.contextmanager
-def on_signals(count: int, step: Callable[[int], object]) -> Iterator[None]:
+def on_signals(
+    count: int, step: Callable[[int], object], others: Mapping[int, Callable[[], object]]
+) -> Iterator[None]:
     """Call ``step`` on the loop with the number of each of the first SIGINTs and SIGTERMs.
 
-    The one after them ends the process. By ``signal.signal``, not by the loop's own means: a
+    The one after them ends the process. ``others`` are called on the loop for other signals. By ``signal.signal``, not by the loop's own means: a
     handler may keep the loop from running.
     """
     loop = asyncio.get_running_loop()
@@ -82,13 +84,17 @@ def on_signals(count: int, step: Callable[[int], object]) -> Iterator[None]:
         left.pop()
         loop.call_soon_threadsafe(step, number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, on_signal) for number in numbers]
+    def on_other(number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(others[number])
+
+    handlers = {signal.SIGINT: on_signal, signal.SIGTERM: on_signal}
+    handlers |= dict.fromkeys(map(signal.Signals, others), on_other)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with _woken_by_signals(loop):
             yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import EllipsisType, TracebackType
@@ -17,19 +18,23 @@ import grpc
 from dynserve.binding import bind
 from dynserve.builtin import Drain, Health, reflection_services
 from dynserve.channel_arguments import channel_arguments
+from dynserve.dump import dump
 from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker, new_event_loop
-from dynserve.errors import UnhandledMethodsError
+from dynserve.equipment import Equipment, access_log_shown
+from dynserve.errors import BindError, SettingError, UnhandledMethodsError, did_you_mean
 from dynserve.main_loop import first_of, on_signals, run_loop, run_main
 from dynserve.routes import Router, Routes
 from dynserve.settings import Settings
 from dynserve.supervisor import Supervisor
 from dynserve.surrounded import Gate
+from dynserve.unix_mode import path_of
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
     from dynserve.engine.base import Engine
     from dynserve.lifespan import Lifespan
+    from dynserve.method import MethodInfo
     from dynserve.observer import Observer
     from dynserve.unit import Unit
 
@@ -88,13 +93,20 @@ class Server:
     ) -> None:
         self.settings = settings or Settings({})
         self._listen = tuple(map(_checked_address, listen))
-        self._observers = tuple(observers)
+        _check_mode(self._listen, self.settings.unix_mode)
+        self._equipment = Equipment(self.settings, credentials, self._listen)
+        self._observers = (*self._equipment.observers, *observers)
+        self._policy = policy
         self._drain = Drain()
         self._health = Health() if self.settings.health else None
         self._builtin = [self._health.service(policy)] if self._health else []
         if self.settings.reflection:
             routes = lambda: self._router.routes  # noqa: E731 - it is made below
             self._builtin += reflection_services(routes, self._drain, policy)
+        if self.settings.admin:
+            from dynserve.builtin.admin import admin_services  # an extra
+
+            self._builtin += admin_services(self.dump, policy)
         self._lifespans: list[Lifespan] = []
         self._ending: asyncio.Task[None] | None = None
         gate = Gate(self._observers, policy)
@@ -109,13 +121,19 @@ class Server:
             threads=self.settings.threads,
             stream_threads=self.settings.stream_threads,
         )
-        self._supervisor = Supervisor(make, credentials)
+        mode = self.settings.unix_mode
+        self._supervisor = Supervisor(make, self._equipment.credentials, mode)
         self._addresses: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """What the server listens on, with the ports that the system chose; empty before start."""
         return self._addresses
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are served, with the port that the system chose; empty where none are."""
+        return self._equipment.metrics_address
 
     @property
     def routes(self) -> Routes:
@@ -136,9 +154,11 @@ class Server:
         try:
             for lifespan in self._lifespans:
                 await lifespan.start()
+            self._equipment.start(self._methods)
             self._report_health()
             self._addresses = await self._supervisor.start(self._listen)
         except BaseException:
+            self._equipment.stop()
             await _end_all(self._lifespans)
             raise
 
@@ -189,7 +209,12 @@ class Server:
         if self._health is not None:
             self._health.let_go()
         await stopping
+        self._equipment.stop()
         await self._end_lifespans()
+
+    def dump(self) -> str:
+        """What runs right now, for people to read: calls, threads, tasks. On the server's loop."""
+        return dump(self._supervisor.calls())
 
     async def wait_for_termination(self) -> None:
         """Return when the server was stopped.
@@ -264,7 +289,8 @@ class Server:
             TerminatedError: as :meth:`wait_for_termination`.
         """
         signals: asyncio.Queue[int] = asyncio.Queue()
-        with on_signals(2, signals.put_nowait):
+        dumps = {signal.SIGUSR1: lambda: _say(self.dump())} if hasattr(signal, "SIGUSR1") else {}
+        with access_log_shown(self.settings), on_signals(2, signals.put_nowait, dumps):
             await self.start()
             try:
                 if ready is not None:
@@ -302,6 +328,7 @@ class Server:
             if unit.lifespan is not None:
                 unit.share(running.setdefault(unit.lifespan.function, unit.lifespan))
         routes = bind(units, self._builtin)
+        _check_public(units, self._policy, routes)
         self._lifespans = list(running.values())
         if self.settings.strict and routes.holes:
             raise UnhandledMethodsError(routes.holes)
@@ -313,10 +340,23 @@ class Server:
             self._ending = asyncio.ensure_future(_end_all(self._lifespans))
         await asyncio.shield(self._ending)
 
+    def _methods(self) -> Iterator[MethodInfo]:
+        """The methods that have a handler, but those of the server's own services."""
+        for service in self._router.routes.services.values():
+            if not f"/{service.name}/".startswith(_BUILT_IN):
+                methods = service.schema.service(service.name).methods
+                yield from (methods[name] for name in service.handlers)
+
     def _report_health(self) -> None:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.is_served)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 async def _end_all(lifespans: Iterable[Lifespan]) -> None:
@@ -331,6 +371,33 @@ def _checked_address(given: object) -> str:
     if not isinstance(given, str):
         raise TypeError(f"got {given!r} to listen on, expected a str such as '127.0.0.1:50051'")
     return given
+
+
+def _check_public(units: Iterable[Unit], policy: Policy | None, routes: Routes) -> None:
+    """What is said to be open to everybody has to be there: it may be misspelled."""
+    policies = {policy, *(unit.policy for unit in units)} - {None}
+    if not policies:
+        return
+    paths = [
+        f"/{service.name}/{method}"
+        for service in routes.services.values()
+        for method in service.schema.method_kinds(service.name)
+    ]
+    problems = [
+        f"public {name!r}: no method that is served has that name"
+        f"{did_you_mean(name, (path.removeprefix('/') for path in paths))}"
+        for one in policies
+        if one is not None
+        for name in one.unmatched(paths)
+    ]
+    if problems:
+        raise BindError(problems)
+
+
+def _check_mode(listen: Sequence[str], mode: int | None) -> None:
+    if mode is not None and all(path_of(address) is None for address in listen):
+        expected = f"an address unix:PATH beside {', '.join(listen)}"
+        raise SettingError("unix_mode", f"{mode:o}", expected)
 
 
 def _limits_of(settings: Settings) -> CallLimits:

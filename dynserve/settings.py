@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynserve.errors import SettingError, did_you_mean
+from dynserve.unix_mode import parse_mode
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -166,19 +167,14 @@ def _size(value: Any) -> int:
     return _count(value)
 
 
-def _mode(value: Any) -> int:
-    if isinstance(value, str):
-        value = int(value.removeprefix("0o"), 8)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 0o777:
-        raise ValueError(value)
-    return value
-
-
 def _words(value: Any) -> tuple[str, ...]:
     words = value.split(",") if isinstance(value, str) else tuple(value)
     if not all(isinstance(word, str) for word in words):
         raise ValueError(value)
-    return tuple(word.strip() for word in words if word.strip())
+    words = tuple(word.strip() for word in words)
+    if not all(words):  # a list that was not filled in is no list
+        raise ValueError(value)
+    return words
 
 
 def _text(value: Any) -> str:
@@ -206,7 +202,7 @@ _SECONDS = Type("SECONDS", "a number of seconds above 0", _seconds)
 _WAIT = Type("SECONDS", "a number of seconds, 0 or more", _wait)
 _SHARE = Type("SHARE", "a share from 0 to 1", _share)
 _BYTES = Type("SIZE", "a number of bytes, such as 4194304 or 4MiB", _size)
-_MODE = Type("MODE", "an octal file mode such as 660", _mode)
+_MODE = Type("MODE", "an octal file mode such as 660", parse_mode)
 _WORDS = Type("WORDS", "words separated by commas", _words)
 _TEXT = Type("TEXT", "a text", _text)
 _FILE = Type("FILE", "the path of a file", _path)
@@ -235,7 +231,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("tls_client_ca", _FILE, None, "Ask clients for a certificate that one of these"
                 " signed, PEM."),
         Setting("tls_require_client_cert", _SWITCH, None, "Whether a client without a certificate"
-                " is refused; by default it is where tls_client_ca is given."),
+                " is refused. It is where tls_client_ca is given; gRPC for Python cannot only ask."),
         Setting("unix_mode", _MODE, None, "The permissions of unix sockets, such as 660; by default"
                 " what the umask gives."),
         Setting("xds", _SWITCH, False, "Take the configuration from an xDS control plane, by"
@@ -249,7 +245,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("auth_audience", _TEXT, None, "The audience that such tokens must have."),
         Setting("auth_api_keys", _FILE, None, "API keys that may call, one a line: NAME:KEY."),
         Setting("auth_client_cert", _WORDS, (), "Names of client certificates that may call, with"
-                " * for any part; '*' is any certificate of the CA."),
+                " * for any part that has no slash; '*' alone is any certificate of the CA."),
         Setting("auth_public", _WORDS, (), "Methods that anybody may call: pkg.Service/Method or"
                 " pkg.Service/*."),
         Setting("auth_health", _one_of("open", "required"), "open", "Whether health checks have to"
@@ -297,6 +293,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
                 " dynserve[admin]."),
     ),
 }  # fmt: skip
+
+_SECURITY = ("TLS and sockets", "Authentication")
 
 SETTINGS: Mapping[str, Setting] = {
     setting.name: setting for group in GROUPS.values() for setting in group
@@ -346,9 +344,18 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What environment variables say; an empty one says nothing."""
-    return {
-        setting.name: setting.checked(environ[setting.variable], setting.variable)
-        for setting in SETTINGS.values()
-        if environ.get(setting.variable)
-    }
+    """What environment variables say.
+
+    An empty one says nothing. But one for security is an error: a secret that was not filled in
+    must not open the server.
+    """
+    said = {}
+    for group, settings in GROUPS.items():
+        for setting in settings:
+            text = environ.get(setting.variable)
+            if text is None or (not text and group not in _SECURITY):
+                continue
+            if not text:
+                raise SettingError(setting.variable, text, setting.type.expected)
+            said[setting.name] = setting.checked(text, setting.variable)
+    return said

@@ -22,6 +22,7 @@ from dynserve.errors import AddressError, TerminatedError
 
 if TYPE_CHECKING:
     from dynserve.engine.base import Engine
+    from dynserve.engine.running import RunningCall
 
 __all__ = ["Supervisor"]
 
@@ -38,14 +39,19 @@ class Supervisor:
 
     Args:
         make: makes an engine.
-        credentials: for the ports; without, connections are not encrypted.
+        credentials: makes those of a port; None where connections are not encrypted.
+        unix_mode: the permissions of unix sockets.
     """
 
     def __init__(
-        self, make: Callable[[], Engine], credentials: grpc.ServerCredentials | None
+        self,
+        make: Callable[[], Engine],
+        credentials: Callable[[], grpc.ServerCredentials | None] = lambda: None,
+        unix_mode: int | None = None,
     ) -> None:
         self._make = make
         self._credentials = credentials
+        self._unix_mode = unix_mode
         self._engines: list[Engine] = []  # the last one serves, others finish their calls
         self._ended: asyncio.Future[BaseException | None] | None = None  # the result: why
         self._watching: asyncio.Task[None] | None = None
@@ -93,6 +99,10 @@ class Supervisor:
             await asyncio.wait({self._watching})
             self._watching.result()
 
+    def calls(self) -> list[RunningCall]:
+        """The calls that run right now, of all engines."""
+        return [call for engine in self._engines for call in engine.calls()]
+
     async def _watch(self, addresses: Sequence[str]) -> None:
         restarts: collections.deque[float] = collections.deque(maxlen=_MAX_RESTARTS)
         loop = asyncio.get_running_loop()
@@ -132,7 +142,9 @@ class Supervisor:
         engine = self._make()
         before = asyncio.all_tasks()
         try:
-            addresses = tuple(add_port(engine, one, self._credentials) for one in listen)
+            addresses = tuple(
+                add_port(engine, one, self._credentials(), self._unix_mode) for one in listen
+            )
             await engine.start()
         except BaseException:
             await _discard(engine)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPEN", "Gate", "SurroundedEndpoint"]
 
+_SLACK = 0.05  # seconds by which a client that reaches its deadline may be ahead of this clock
 _NO_IDENTITY = "the call is not authenticated"
 
 
@@ -185,10 +186,12 @@ class _Passage:
             method, shared = endpoint._method, endpoint._shared
             self.context = AsyncContext(given, method, self.parse, self.encode, shared)
         self._watched: Watched | None = None
+        self._deadline: float | None = None
         if endpoint._observers:
             record = CallRecord(endpoint._method.path, endpoint._method, self.context)
             left = self.context.time_remaining()
-            self._deadline = None if left is None else record.started + left
+            if left is not None:
+                self._deadline = record.started + left
             self._watched = Watched(endpoint._observers, record)
 
     def parse(self, data: bytes) -> Message:
@@ -207,8 +210,11 @@ class _Passage:
         return data
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
-        if self._watched is not None:
-            self._watched.end(code, details)
+        if self._watched is None:
+            return
+        if code is grpc.StatusCode.OK and self._is_late(0.0):  # nobody waited for the response
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+        self._watched.end(code, details)
 
     def end_with(self, status: StatusError, error: BaseException) -> None:
         if self._watched is not None:
@@ -219,10 +225,13 @@ class _Passage:
     def end_cancelled(self, error: BaseException) -> None:
         """The call was over before its handler was."""
         if self._watched is not None:
-            is_late = self._deadline is not None and time.perf_counter() >= self._deadline
+            is_late = self._is_late(_SLACK)
             code = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
             self._watched.record.error = error
             self._watched.end(code)
+
+    def _is_late(self, slack: float) -> bool:
+        return self._deadline is not None and time.perf_counter() + slack >= self._deadline
 
 
 class Gate:

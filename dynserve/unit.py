@@ -19,6 +19,7 @@ from dynserve.status import ErrorRules
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
+    from dynserve.interceptors import Threads
     from dynserve.lifespan import Lifespan
     from dynserve.middleware import Middleware
     from dynserve.observer import Observer
@@ -77,8 +78,6 @@ class Unit:
 
     def problems(self) -> list[str]:
         """What does not fit the schema, of what runs around its handlers."""
-        if not self.on_option:
-            return []
         index = self.schema.index
         declared = {
             extension.name
@@ -108,7 +107,7 @@ class Unit:
             from dynserve.interceptors import intercepted
 
             coerce = functools.partial(self.schema.convert, message=method.response)
-            handler = intercepted(handler, method, around.interceptors, coerce)
+            handler = intercepted(handler, method, around.interceptors, coerce, self._threads)
         policy = self.policy
         is_guarded = policy is not None and policy.needs_authentication(method.path)
         surroundings = Surroundings(
@@ -130,6 +129,12 @@ class Unit:
 
     def _check_of(self, method: MethodInfo) -> Callable[[Message], None] | None:
         return self._validator.check_of(method.request) if self._validates else None
+
+    @functools.cached_property
+    def _threads(self) -> Threads:
+        from dynserve.interceptors import Threads
+
+        return Threads()
 
     @functools.cached_property
     def _validator(self) -> Validator:

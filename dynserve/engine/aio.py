@@ -19,6 +19,7 @@ import grpc.aio
 from .call import AsyncCall
 from .grants import Grants
 from .limits import NO_LIMITS, CallLimits
+from .running import RunningCall
 from .sync import serve_stream, serve_unary
 from .threads import Pools
 
@@ -48,7 +49,7 @@ class AioEngine:
         stream_threads: int = 1000,
     ) -> None:
         pools = self._pools = Pools(threads, stream_threads, limits.max_queue_wait)
-        grants = Grants(limits)
+        self._grants = grants = Grants(limits)
         self._server = grpc.aio.server(
             handlers=[_Adapter(handler, pools, grants) for handler in handlers],
             options=options,
@@ -77,6 +78,10 @@ class AioEngine:
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""
         await self._server.wait_for_termination()
+
+    def calls(self) -> list[RunningCall]:
+        """The calls that run right now, the oldest first."""
+        return self._grants.calls()
 
 
 class _Adapter(grpc.GenericRpcHandler):

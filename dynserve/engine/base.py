@@ -6,6 +6,8 @@ from typing import Protocol
 
 import grpc
 
+from .running import RunningCall
+
 __all__ = ["Engine"]
 
 
@@ -27,3 +29,6 @@ class Engine(Protocol):
 
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""
+
+    def calls(self) -> list[RunningCall]:
+        """The calls that run right now, the oldest first."""

@@ -1,55 +1,67 @@
-"""Grants: holds the calls of grpc.aio to the limits of an engine."""
+"""Grants: knows the calls of grpc.aio that run, and holds them to the limits of an engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import itertools
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import grpc.aio
-
 from .limits import EXPIRED, TOO_MANY, CallLimits
+from .running import RunningCall
 
 __all__ = ["Grants"]
 
-Run = Callable[[Any, Any], Awaitable[Any]]
+Run = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
 
 class Grants:
-    """Counts the calls that run, and ends those whose time is over. Used on one loop."""
+    """Knows the calls that run, and ends those whose time is over. Used on one loop."""
 
     def __init__(self, limits: CallLimits) -> None:
         self._limits = limits
-        self._running = 0
+        self._running: dict[int, tuple[str, Any, float, object]] = {}  # by number
+        self._numbers = itertools.count()
+        self._counted = 0
+
+    def calls(self) -> list[RunningCall]:
+        """The calls that run right now, the oldest first."""
+        now = time.monotonic()
+        return [
+            RunningCall(path, str(raw.peer()), now - began, raw.time_remaining(), coroutine)
+            for path, raw, began, coroutine in self._running.values()
+        ]
 
     def around(self, run: Run, path: str) -> Run:
-        """What runs a behaviour, within the limits; as it is where none is for that path."""
+        """What runs a behaviour, within the limits for that path."""
         limits = self._limits
-        if limits.is_exempt(path):
-            return run
-        if limits.default_timeout is not None or limits.max_timeout is not None:
+        is_exempt = limits.is_exempt(path)
+        if not is_exempt and not (limits.default_timeout is None and limits.max_timeout is None):
             run = self._timed(run)
-        return run if limits.maximum_concurrent_rpcs is None else self._counted(run)
+        counts = not is_exempt and limits.maximum_concurrent_rpcs is not None
 
-    def _counted(self, run: Run) -> Run:
-        async def counted(request: Any, raw: Any) -> Any:
-            if self._running >= (self._limits.maximum_concurrent_rpcs or 0):
+        async def known(request: Any, raw: Any) -> Any:
+            if counts and self._counted >= (limits.maximum_concurrent_rpcs or 0):
                 await raw.abort(*TOO_MANY)
-            self._running += 1
+            number = next(self._numbers)
+            coroutine = run(request, raw)
+            self._running[number] = path, raw, time.monotonic(), coroutine
+            self._counted += counts
             try:
-                return await run(request, raw)
+                return await coroutine
             finally:
-                self._running -= 1
+                self._counted -= counts
+                del self._running[number]
 
-        return counted
+        return known
 
     def _timed(self, run: Run) -> Run:
         async def timed(request: Any, raw: Any) -> Any:
             seconds = self._limits.timeout(raw.time_remaining())
             if seconds is None:
                 return await run(request, raw)
-            loop = asyncio.get_running_loop()
-            task = asyncio.ensure_future(run(request, _Timed(raw, loop.time() + seconds)))
+            task = asyncio.ensure_future(run(request, _Timed(raw, time.monotonic() + seconds)))
             try:
                 # Not wait_for: a sync handler that goes on does not keep the client waiting.
                 done, _ = await asyncio.wait({task}, timeout=seconds)
@@ -80,4 +92,4 @@ class _Timed:
 
     def time_remaining(self) -> float:
         """Seconds until it is ended here."""
-        return max(0.0, self._end - asyncio.get_running_loop().time())
+        return max(0.0, self._end - time.monotonic())

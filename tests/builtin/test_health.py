@@ -315,6 +315,7 @@ def test_a_watcher_that_starts_while_the_server_drains() -> None:
         health.serve(["test.S"])
         health.drain()
         health.serve(["test.S", "test.New"])
+        health.let_go()
         written: list[tuple[str, int]] = []
         for name in ("test.S", "test.New", "test.Nope"):
 
@@ -355,6 +356,7 @@ def test_a_change_during_a_write_is_not_missed() -> None:
         await writing.wait()
         health.set("test.S", False)
         health.drain()
+        health.let_go()
         go_on.set()
         with pytest.raises(grpc.RpcError):
             await watching

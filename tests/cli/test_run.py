@@ -392,8 +392,8 @@ def test_options_reach_the_server(
     """--grace, --log-level and --no-reflection are what the server and the log are given."""
     given: dict[str, Any] = {}
 
-    async def run(server: Server, grace: float, *_told: Callable[[], None]) -> None:
-        given.update(grace=grace, services=list(server.routes.services))
+    async def run(server: Server, *_told: Callable[[], None]) -> None:
+        given.update(grace=server.settings.grace, services=list(server.routes.services))
         await asyncio.sleep(0)
 
     def configure(**options: Any) -> None:

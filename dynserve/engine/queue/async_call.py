@@ -45,6 +45,9 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
         run = self._poller.context.copy().run
         self._poller.jobs.append(functools.partial(run, run_all, callbacks))
 
+    def _coroutine(self) -> object:  # any thread
+        return None if self._task is None else self._task.get_coro()
+
     # ---- the loop's
 
     def _launch(self, request: bytes | None) -> None:

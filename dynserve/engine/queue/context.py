@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import grpc
 
+from dynserve.engine.running import RunningCall
+
 from . import core
 
 __all__ = ["Aborted", "Context", "Metadata"]
@@ -56,6 +58,7 @@ class Context(abc.ABC):
     def __init__(self, event: Any) -> None:
         self._call = event.call
         self._asked = event  # for the path, the metadata and the deadline
+        self._began = time.monotonic()
 
     @abc.abstractmethod
     def watch(self) -> None:
@@ -68,6 +71,15 @@ class Context(abc.ABC):
 
     def _path(self) -> str:
         return str(self._asked.call_details.method.decode(errors="replace"))
+
+    def described(self) -> RunningCall:
+        """For whoever asks what runs; any thread."""
+        seconds = time.monotonic() - self._began
+        left = self.time_remaining()
+        return RunningCall(self._path(), self.peer(), seconds, left, self._coroutine())
+
+    def _coroutine(self) -> object:
+        return None
 
     def _abort(self, code: grpc.StatusCode, details: str, trailing: Iterable[Any]) -> NoReturn:
         if code is grpc.StatusCode.OK:

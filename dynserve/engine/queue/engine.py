@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from dynserve.engine.limits import NO_LIMITS, TOO_MANY, CallLimits
+from dynserve.engine.running import RunningCall
 from dynserve.engine.threads import Pools
 
 from . import core
@@ -123,6 +124,11 @@ class QueueEngine:
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""
         await self._ended.wait()
+
+    def calls(self) -> list[RunningCall]:
+        """The calls that run right now, the oldest first."""
+        calls = [call.described() for call in self._poller.serving.copy()]
+        return sorted(calls, key=lambda call: -call.seconds)
 
     def _refuse_calls(self) -> None:
         with self._state:

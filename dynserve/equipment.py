@@ -1,0 +1,135 @@
+"""Equipment: what settings ask for beside a server's own parts, and that runs while it runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+
+from dynserve.errors import SettingError
+
+if TYPE_CHECKING:
+    from dynserve.method import MethodInfo
+    from dynserve.observe import Metrics, MetricsServer
+    from dynserve.observer import Observer
+    from dynserve.settings import Settings
+
+__all__ = ["Equipment", "access_log_shown"]
+
+_ACCESS = "dynserve.access"
+
+Credentials = Callable[[], "grpc.ServerCredentials | None"]
+
+
+class Equipment:
+    """What a server has by its settings.
+
+    ``observers`` see every call: traces outermost, so that lines of the log know their trace.
+    ``credentials`` makes those of a port; each needs its own.
+
+    Args:
+        settings: what is asked for.
+        credentials: for the ports, in place of what the settings say.
+        listen: the addresses, for what tells of them.
+
+    Raises:
+        CredentialsError: a file of a setting cannot be used.
+        SettingError: settings and ``credentials`` both say how ports are secured.
+        DynserveError: an extra is not installed; it says which.
+        AddressError: the address for metrics is none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: grpc.ServerCredentials | None,
+        listen: Iterable[str],
+    ) -> None:
+        self.credentials = _credentials_of(settings, credentials)
+        self.observers: list[Observer] = []
+        self._metrics: Metrics | None = None
+        self._endpoint: MetricsServer | None = None
+        if settings.traces:
+            from dynserve.observe import Traces
+
+            self.observers.append(Traces(address=next(iter(listen), "")))
+        if settings.metrics is not None:
+            from dynserve.observe import Metrics, MetricsServer
+
+            self._metrics = Metrics()
+            self._endpoint = MetricsServer(settings.metrics, self._metrics.registry)
+            self.observers.append(self._metrics)
+        if settings.access_log != "off":
+            from dynserve.observe import AccessLog
+
+            self.observers.append(AccessLog(settings.access_log, settings.access_log_sample))
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are served, with the port that the system chose; empty where none are."""
+        return self._endpoint.address if self._endpoint is not None else ""
+
+    def start(self, methods: Callable[[], Iterable[MethodInfo]]) -> None:
+        """Start what runs; ``methods`` gives those that have a handler.
+
+        Raises:
+            AddressError: the address for metrics cannot be had.
+        """
+        if self._metrics is not None and self._endpoint is not None:
+            self._metrics.prepare(methods())
+            self._endpoint.start()
+
+    def stop(self) -> None:
+        """End what runs; a second time it does nothing."""
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+
+def _credentials_of(settings: Settings, given: grpc.ServerCredentials | None) -> Credentials:
+    names = ("tls_cert", "tls_key", "tls_client_ca", "tls_require_client_cert")
+    said = {name: getattr(settings, name) for name in names}
+    name = next((name for name, value in said.items() if value is not None), "")
+    if given is not None and name:
+        raise SettingError(name, said[name], "nothing, where credentials are given")
+    if not name:
+        return lambda: given
+    from dynserve.server_tls import server_tls_from
+
+    tls = server_tls_from(**said)
+    return tls.credentials if tls is not None else lambda: None
+
+
+@contextmanager
+def access_log_shown(settings: Settings) -> Iterator[None]:
+    """Write the access log to standard error, where nobody has said where it goes.
+
+    By a thread of its own: a terminal, or a reader of a pipe, that takes nothing must not stop the
+    server.
+    """
+    logger = logging.getLogger(_ACCESS)
+    if settings.access_log == "off" or logger.handlers:
+        yield
+        return
+    from dynserve.observe import BatchedHandler, JSONFormatter
+
+    handler = BatchedHandler(sys.stderr)
+    if settings.access_log == "json":
+        handler.setFormatter(JSONFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        handler.close()
