@@ -64,7 +64,7 @@ class Caller(threading.Thread):
                 channel = self._connect()
             ask: Any = channel.unary_unary(METHOD)
             try:
-                last = _pid(ask(b"", timeout=10))
+                last = _pid(ask(b"", timeout=5))
             except grpc.RpcError as error:
                 failure = {"at": time.monotonic(), "pid": last, "said": _said(error)}
                 self.failed.append(failure)

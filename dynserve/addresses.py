@@ -12,19 +12,20 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-import grpc
-
 from dynserve.errors import AddressError
 from dynserve.unix_mode import bind_with_mode
 
 if TYPE_CHECKING:
+    import grpc
+
     from dynserve.engine.base import Engine
 
-__all__ = ["add_port"]
+__all__ = ["add_port", "host_and_port", "why_not_host"]
 
 _HOST_PORT = re.compile(r"(\[[^]]*\]|[^:]+):([0-9]+)")
 _MAX_PORT = 65535
 _MAX_PATH = 107  # bytes, of a unix socket; what the system's structure holds
+_LATER = -1  # what xDS has for a port, which is listened on when its configuration has come
 _EXPECTED = "expected HOST:PORT, [IPV6]:PORT or unix:PATH"
 _LET_IT_CHOOSE = "port 0 lets the system choose"
 
@@ -34,10 +35,12 @@ def add_port(
     address: str,
     credentials: grpc.ServerCredentials | None,
     unix_mode: int | None = None,
+    shares_ports: bool = False,
 ) -> str:
     """Listen on one address; returns it as clients reach it.
 
-    ``unix_mode`` are the permissions of a unix socket's file.
+    ``unix_mode`` are the permissions of a unix socket's file. With ``shares_ports`` other processes
+    may listen on the same port.
 
     Raises:
         AddressError: it is none, or cannot be had.
@@ -48,8 +51,8 @@ def add_port(
     elif address.startswith(("unix-abstract:", "vsock:")):
         problem = ""
     else:
-        host, number = _host_and_port(address)
-        problem = _why_not_host(host, number)
+        host, number = host_and_port(address)
+        problem = "" if shares_ports else why_not_host(host, number)
     if problem:
         raise AddressError(address, problem)
     try:
@@ -58,10 +61,17 @@ def add_port(
         )
     except RuntimeError as error:
         raise AddressError(address, "gRPC refused it; see its own message above") from error
+    if port == _LATER:
+        return address
     return f"{host}:{port}" if host else address
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """The host, in brackets where it is one of IPv6, and the port of an address.
+
+    Raises:
+        AddressError: it is none.
+    """
     match = _HOST_PORT.fullmatch(address)
     if match is None:
         hint = _meant(address)
@@ -101,7 +111,7 @@ def _why_not_path(path: str) -> str:
     return "another process listens on it"
 
 
-def _why_not_host(host: str, port: int) -> str:
+def why_not_host(host: str, port: int) -> str:
     """Why a host and port cannot be had, empty where they can."""
     name: str | bytes = host.strip("[]")
     if host.isascii():

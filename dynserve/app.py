@@ -7,13 +7,14 @@ import contextvars
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from dynserve.callables import place_of
 from dynserve.errors import SettingError, SourceError
 from dynserve.lifespan import Lifespan, checked_lifespan
 from dynserve.middleware import Middleware
+from dynserve.policies import policy_of, policy_of_settings
 from dynserve.schema import Schema
 from dynserve.schema.sources import Source
 from dynserve.server import DEFAULT_ADDRESS, Server
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
     from dynserve.observer import Observer
     from dynserve.settings import ServerOptions
+    from dynserve.workers.link import Link
 
 __all__ = ["App"]
 
@@ -144,6 +146,10 @@ class App(Registry):
 
         return register
 
+    @overload
+    def on_option(self, name: str) -> Callable[[Handler], Handler]: ...
+    @overload
+    def on_option(self, name: str, middleware: Handler) -> Handler: ...
     def on_option(self, name: str, middleware: Handler | None = None) -> Any:
         """Have middleware run around every method that carries an option; a decorator, too.
 
@@ -248,8 +254,8 @@ class App(Registry):
         Raises:
             SettingError: settings ask for authentication, and the app has its own.
         """
-        settings = defaults or Settings({}, self.settings)
-        return self._units(settings, Around(), self._policy_of(settings), set())
+        settings = defaults or self.settings_with({})
+        return self._units(settings, Around(), policy_of_settings(settings), set())
 
     def _units(
         self, settings: Settings, outer: Around, policy: Policy | None, done: set[App]
@@ -276,27 +282,6 @@ class App(Registry):
                 units += app._units(settings, around, policy, done)
         return units
 
-    def _policy_of(self, settings: Settings) -> Policy | None:
-        """Who may call what: by the settings, or as the app says."""
-        named = ("tokens", "jwks", "issuer", "audience", "api_keys", "client_cert")
-        given = {f"auth_{name}": getattr(settings, f"auth_{name}") for name in named}
-        if not any(given.values()):
-            return self._policy
-        if self._policy is not None:
-            name = next(name for name, value in given.items() if value)
-            raise SettingError(name, given[name], "nothing: the app has authentication of its own")
-        from dynserve.auth import Policy, from_settings
-
-        authenticate = from_settings(**given)
-        if authenticate is None:
-            return None
-        return Policy(
-            authenticate,
-            public=settings.auth_public,
-            health=settings.auth_health,
-            reflection=settings.auth_reflection,
-        )
-
     def server(
         self,
         *listen: str,
@@ -304,13 +289,14 @@ class App(Registry):
         options: Iterable[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
         observers: Iterable[Observer] = (),
+        link: Link | None = None,
         **settings: Unpack[ServerOptions],
     ) -> Server:
         """A server of this app.
 
         Args:
             listen: addresses; see :class:`Server`, as for ``credentials``, ``options``,
-                ``compression`` and ``observers``.
+                ``compression``, ``observers`` and ``link``.
             settings: see :data:`dynserve.settings.SETTINGS`; they go before what environment
                 variables say, and before what the app was made with.
 
@@ -324,16 +310,17 @@ class App(Registry):
             raise SourceError(
                 "App()", "has no source and no handler; write App('my.proto'), or give --proto"
             )
-        said = Settings(settings, self.settings)
+        said = self.settings_with(settings)
         return Server(
             self.units(said),
-            listen or (DEFAULT_ADDRESS,),
+            link.listen if link is not None else listen or (DEFAULT_ADDRESS,),
             settings=said,
+            link=link,
             credentials=credentials,
             options=options,
             compression=compression,
             observers=observers,
-            policy=self._policy_of(said),
+            policy=policy_of([app._policy for app in self.tree()], said),
         )
 
     def run(
@@ -348,6 +335,7 @@ class App(Registry):
         """Serve until SIGINT or SIGTERM, by default on 127.0.0.1:50051; stops gracefully.
 
         What it listens on is said on standard error. The arguments are those of :meth:`server`.
+        With ``workers`` the process becomes their supervisor, and starts this program for each.
 
         Raises:
             RuntimeError: the module is being loaded as a plugin, whose app is served by that.
@@ -357,15 +345,41 @@ class App(Registry):
                 "app.run() in a module that is loaded as a plugin would serve it twice; put it"
                 " under: if __name__ == '__main__':"
             )
+        from dynserve.workers.link import Link
+        from dynserve.workers.start import supervise
+
+        link = Link.of_environment()
+        supervise(self.settings_with(settings), listen or (DEFAULT_ADDRESS,), link)
         server = self.server(
             *listen,
             credentials=credentials,
             options=options,
             compression=compression,
             observers=observers,
+            link=link,
             **settings,
         )
-        server.run_forever(lambda: _say_addresses(server), lambda: say_waiting(server))
+        tells = link is None or link.is_first
+        server.run_forever(
+            (lambda: _say_addresses(server)) if tells else None, lambda: say_waiting(server)
+        )
+
+    def settings_with(self, given: Mapping[str, Any]) -> Settings:
+        """What holds for a server of this app for which this is given.
+
+        What the app does not say itself, an app that is mounted in it may.
+
+        Raises:
+            SettingError: a value cannot be, or two apps that are mounted say different things.
+            TypeError: there is no such setting.
+        """
+        said: dict[str, Any] = {}
+        for app in self.tree()[1:]:
+            for name, value in app.settings.items():
+                if name not in self.settings and said.setdefault(name, value) != value:
+                    expected = f"what another app says that is mounted beside it: {said[name]!r}"
+                    raise SettingError(name, value, expected)
+        return Settings(given, said | self.settings)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to serve, in this app and in those mounted."""

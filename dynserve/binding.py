@@ -5,7 +5,7 @@ Every service becomes what ``grpc.method_handlers_generic_handler`` makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,7 +16,7 @@ from dynserve.method import MethodInfo
 from dynserve.names import Name, Names, one_of, plain
 from dynserve.routes import BoundService, LateService, Routes, bound_late
 from dynserve.schema import Schema
-from dynserve.service import Around, Registration, Registry
+from dynserve.service import Around, Registration
 from dynserve.unit import Unit
 
 __all__ = ["Unit", "bind"]

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["channel_arguments"]
 
-_ALWAYS = (
+_ALWAYS = {
     # A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would
     # go on taking every other connection.
-    ("grpc.so_reuseport", 0),
+    "grpc.so_reuseport": 0,
     # Without a table of headers that a peer has sent before, one bad value cannot spoil the later
     # calls on its connection: the core would keep it as an error, and use it again.
-    ("grpc.http2.hpack_table_size.decoder", 0),
-)
+    "grpc.http2.hpack_table_size.decoder": 0,
+}
 _NUMBERS = {  # as they are
     "max_receive_size": "grpc.max_receive_message_length",
     "max_send_size": "grpc.max_send_message_length",
@@ -37,21 +37,25 @@ _SECONDS = {  # in milliseconds
 
 
 def channel_arguments(
-    settings: Settings, options: Iterable[tuple[str, Any]] = ()
+    settings: Settings, options: Iterable[tuple[str, Any]] = (), *, shares_ports: bool = False
 ) -> tuple[tuple[str, Any], ...]:
-    """The arguments for some settings; ``options`` come last, where they override."""
-    arguments: list[tuple[str, Any]] = list(_ALWAYS)
+    """The arguments for some settings; ``options`` override.
+
+    Each is there once: of one that is given twice the core takes the first. ``shares_ports`` is for
+    one of several processes on the same ports.
+    """
+    arguments: dict[str, Any] = {**_ALWAYS, "grpc.so_reuseport": int(shares_ports)}
     for name, argument in _NUMBERS.items():
         value = getattr(settings, name)
         if value is not None:
-            arguments.append((argument, value))
+            arguments[argument] = value
     for name, argument in _SECONDS.items():
         value = getattr(settings, name)
         if value is not None:
-            arguments.append((argument, max(1, round(value * 1000))))
+            arguments[argument] = max(1, round(value * 1000))
     # Between a soft limit and the hard one the core refuses by chance.
-    size = settings.max_metadata_size
-    arguments += [("grpc.max_metadata_size", size), ("grpc.absolute_max_metadata_size", size)]
+    arguments["grpc.max_metadata_size"] = settings.max_metadata_size
+    arguments["grpc.absolute_max_metadata_size"] = settings.max_metadata_size
     if settings.admin:
-        arguments.append(("grpc.enable_channelz", 1))
-    return (*arguments, *options)
+        arguments["grpc.enable_channelz"] = 1
+    return tuple((arguments | dict(options)).items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from dynserve.observer import Observer
     from dynserve.settings import Settings
 
-__all__ = ["Equipment", "access_log_shown"]
+__all__ = ["Equipment", "access_log_shown", "check_xds"]
 
 _ACCESS = "dynserve.access"
+_BOOTSTRAP = ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG")
 
 Credentials = Callable[[], "grpc.ServerCredentials | None"]
 
@@ -35,6 +37,7 @@ class Equipment:
         settings: what is asked for.
         credentials: for the ports, in place of what the settings say.
         listen: the addresses, for what tells of them.
+        is_worker: whether it is one process of several; then a supervisor serves the metrics.
 
     Raises:
         CredentialsError: a file of a setting cannot be used.
@@ -48,6 +51,7 @@ class Equipment:
         settings: Settings,
         credentials: grpc.ServerCredentials | None,
         listen: Iterable[str],
+        is_worker: bool = False,
     ) -> None:
         self.credentials = _credentials_of(settings, credentials)
         self.observers: list[Observer] = []
@@ -61,7 +65,8 @@ class Equipment:
             from dynserve.observe import Metrics, MetricsServer
 
             self._metrics = Metrics()
-            self._endpoint = MetricsServer(settings.metrics, self._metrics.registry)
+            if not is_worker:
+                self._endpoint = MetricsServer(settings.metrics, self._metrics.registry)
             self.observers.append(self._metrics)
         if settings.access_log != "off":
             from dynserve.observe import AccessLog
@@ -79,8 +84,9 @@ class Equipment:
         Raises:
             AddressError: the address for metrics cannot be had.
         """
-        if self._metrics is not None and self._endpoint is not None:
+        if self._metrics is not None:
             self._metrics.prepare(methods())
+        if self._endpoint is not None:
             self._endpoint.start()
 
     def stop(self) -> None:
@@ -96,11 +102,34 @@ def _credentials_of(settings: Settings, given: grpc.ServerCredentials | None) ->
     if given is not None and name:
         raise SettingError(name, said[name], "nothing, where credentials are given")
     if not name:
-        return lambda: given
-    from dynserve.server_tls import server_tls_from
+        made: Credentials = lambda: given  # noqa: E731 - or what follows
+    else:
+        from dynserve.server_tls import server_tls_from
 
-    tls = server_tls_from(**said)
-    return tls.credentials if tls is not None else lambda: None
+        tls = server_tls_from(**said)
+        made = tls.credentials if tls is not None else lambda: None
+    if not settings.xds:
+        return made
+    return lambda: grpc.xds_server_credentials(made() or grpc.insecure_server_credentials())
+
+
+def check_xds(listen: Iterable[str], settings: Settings) -> None:
+    """Whether a control plane can manage a server; gRPC itself would go on without.
+
+    https://github.com/grpc/proposal/blob/master/A36-xds-for-servers.md
+
+    Raises:
+        SettingError: it cannot.
+    """
+    problem = ""
+    if not any(map(os.environ.get, _BOOTSTRAP)):
+        problem = f"{' or '.join(_BOOTSTRAP)} in the environment"
+    elif settings.engine == "aio":
+        problem = "the engine 'queue': grpc.aio has no xDS"
+    elif any(one.startswith("unix") or one.endswith(":0") for one in listen):
+        problem = "addresses HOST:PORT with a port, which the control plane knows"
+    if problem:
+        raise SettingError("xds", True, problem)
 
 
 @contextmanager

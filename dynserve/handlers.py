@@ -228,9 +228,7 @@ class Endpoint:
         except BaseException as error:
             await self._fail_async(call, error)
 
-    def _async_context(
-        self, call: Any, parse: Parse, encode: Encode
-    ) -> AsyncContext[Any] | None:
+    def _async_context(self, call: Any, parse: Parse, encode: Encode) -> AsyncContext[Any] | None:
         if not self._takes_context:
             return None
         return AsyncContext(call, self._method, parse, encode, self._shared)

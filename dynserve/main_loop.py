@@ -66,29 +66,62 @@ async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
             loop.call_exception_handler(context)
 
 
+class Stopping:
+    """What was asked of a server that runs: to stop, and to stop at once. Used on one loop.
+
+    ``first`` is set when it is to stop, ``again`` when calls under way are not to be waited for.
+    ``drains`` tells whether load balancers are to be told first, ``is_replaced`` whether another
+    process has taken over.
+
+    Args:
+        counts: whether a second signal is ``again``, and a third one ends the process; a worker's
+            supervisor sees to that, and tells it by other means.
+    """
+
+    def __init__(self, counts: bool) -> None:
+        self.first, self.again = asyncio.Event(), asyncio.Event()
+        self.drains = self.is_replaced = False
+        self._left = 2 if counts else None
+
+    def on_signal(self, number: int, act: Callable[[Callable[[], object]], object]) -> None:
+        """A signal came; ``act`` does something on the loop. Not on the loop, maybe."""
+        if self._left == 0:
+            os._exit(128 + number)  # as shells have it
+        if self._left == 1:
+            act(self.again.set)
+        elif not self.first.is_set():
+            self.drains = number == signal.SIGTERM
+            act(self.first.set)
+        if self._left is not None:
+            self._left -= 1
+
+    def on_stop(self, is_replaced: bool) -> None:
+        """A supervisor says so."""
+        if not self.first.is_set():
+            self.is_replaced, self.drains = is_replaced, not is_replaced
+            self.first.set()
+
+
 @contextlib.contextmanager
 def on_signals(
-    count: int, step: Callable[[int], object], others: Mapping[int, Callable[[], object]]
+    step: Callable[[int, Callable[[Callable[[], object]], object]], object],
+    others: Mapping[signal.Signals, Callable[[], object]],
 ) -> Iterator[None]:
-    """Call ``step`` on the loop with the number of each of the first SIGINTs and SIGTERMs.
+    """Call ``step`` with the number of each SIGINT and SIGTERM, and with what acts on the loop.
 
-    The one after them ends the process. ``others`` are called on the loop for other signals. By ``signal.signal``, not by the loop's own means: a
-    handler may keep the loop from running.
+    ``others`` are called on the loop for other signals. By ``signal.signal``, not by the loop's own
+    means: a handler may keep the loop from running.
     """
     loop = asyncio.get_running_loop()
-    left = [None] * count
 
     def on_signal(number: int, _frame: object) -> None:
-        if not left:
-            os._exit(128 + number)  # as shells have it
-        left.pop()
-        loop.call_soon_threadsafe(step, number)
+        step(number, loop.call_soon_threadsafe)
 
     def on_other(number: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(others[number])
+        loop.call_soon_threadsafe(others[signal.Signals(number)])
 
     handlers = {signal.SIGINT: on_signal, signal.SIGTERM: on_signal}
-    handlers |= dict.fromkeys(map(signal.Signals, others), on_other)
+    handlers |= dict.fromkeys(others, on_other)
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with _woken_by_signals(loop):

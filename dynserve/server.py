@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,9 @@ from dynserve.channel_arguments import channel_arguments
 from dynserve.dump import dump
 from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker, new_event_loop
-from dynserve.equipment import Equipment, access_log_shown
+from dynserve.equipment import Equipment, access_log_shown, check_xds
 from dynserve.errors import BindError, SettingError, UnhandledMethodsError, did_you_mean
-from dynserve.main_loop import first_of, on_signals, run_loop, run_main
+from dynserve.main_loop import Stopping, first_of, on_signals, run_loop, run_main
 from dynserve.routes import Router, Routes
 from dynserve.settings import Settings
 from dynserve.supervisor import Supervisor
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dynserve.method import MethodInfo
     from dynserve.observer import Observer
     from dynserve.unit import Unit
+    from dynserve.workers.link import Link
 
 __all__ = ["DEFAULT_ADDRESS", "Server"]
 
@@ -71,6 +72,7 @@ class Server:
         observers: see every call; beside those that settings ask for.
         policy: who may call what no unit has a policy for: health, reflection, unknown methods.
         settings: all else; :data:`dynserve.settings.SETTINGS` says what there is.
+        link: of a worker to its supervisor, for :meth:`run`.
 
     Raises:
         BindError: handlers do not fit the schema.
@@ -90,19 +92,22 @@ class Server:
         observers: Iterable[Observer] = (),
         policy: Policy | None = None,
         settings: Settings | None = None,
+        link: Link | None = None,
     ) -> None:
         self.settings = settings or Settings({})
+        self._link = link
         self._listen = tuple(map(_checked_address, listen))
         _check_mode(self._listen, self.settings.unix_mode)
-        self._equipment = Equipment(self.settings, credentials, self._listen)
+        self._equipment = Equipment(
+            self.settings, credentials, self._listen, is_worker=link is not None
+        )
         self._observers = (*self._equipment.observers, *observers)
         self._policy = policy
         self._drain = Drain()
         self._health = Health() if self.settings.health else None
         self._builtin = [self._health.service(policy)] if self._health else []
         if self.settings.reflection:
-            routes = lambda: self._router.routes  # noqa: E731 - it is made below
-            self._builtin += reflection_services(routes, self._drain, policy)
+            self._builtin += reflection_services(self._current_routes, self._drain, policy)
         if self.settings.admin:
             from dynserve.builtin.admin import admin_services  # an extra
 
@@ -115,14 +120,21 @@ class Server:
             _make_engine,
             self.settings.engine,
             [self._router],
-            options=channel_arguments(self.settings, options),
+            options=channel_arguments(self.settings, options, shares_ports=link is not None),
             compression=compression,
             limits=_limits_of(self.settings),
             threads=self.settings.threads,
             stream_threads=self.settings.stream_threads,
         )
-        mode = self.settings.unix_mode
-        self._supervisor = Supervisor(make, self._equipment.credentials, mode)
+        if self.settings.xds:
+            check_xds(self._listen, self.settings)
+            make = functools.partial(make, xds=True)
+        self._supervisor = Supervisor(
+            make,
+            self._equipment.credentials,
+            self.settings.unix_mode,
+            shares_ports=link is not None or self.settings.xds,
+        )
         self._addresses: tuple[str, ...] = ()
 
     @property
@@ -138,6 +150,9 @@ class Server:
     @property
     def routes(self) -> Routes:
         """The snapshot that new calls are served from."""
+        return self._router.routes
+
+    def _current_routes(self) -> Routes:
         return self._router.routes
 
     async def start(self) -> None:
@@ -184,6 +199,8 @@ class Server:
         """Report a service, or ``""`` for the server, as SERVING or NOT_SERVING."""
         if self._health is not None:
             self._health.set(service, serving)
+            if self._link is not None:
+                self._link.report(service, serving)
 
     async def drain(self) -> None:
         """Report NOT_SERVING, for load balancers to notice; calls are served as before.
@@ -199,12 +216,14 @@ class Server:
         ``grace`` is in seconds, by default that of the settings; None cancels at once. May be
         called again, with less patience.
         """
+        await self._stop(self.settings.grace if isinstance(grace, EllipsisType) else grace)
+
+    async def _stop(self, seconds: float | None, drains: bool = True) -> None:
         if not self._supervisor.is_started:
             return
-        if grace is ...:
-            grace = self.settings.grace
-        await self.drain()
-        stopping = asyncio.ensure_future(self._supervisor.stop(grace))
+        if drains:
+            await self.drain()
+        stopping = asyncio.ensure_future(self._supervisor.stop(seconds))
         self._drain.start()
         if self._health is not None:
             self._health.let_go()
@@ -288,37 +307,44 @@ class Server:
             AddressError: as :meth:`start`.
             TerminatedError: as :meth:`wait_for_termination`.
         """
-        signals: asyncio.Queue[int] = asyncio.Queue()
+        asked = Stopping(self._link is None)
         dumps = {signal.SIGUSR1: lambda: _say(self.dump())} if hasattr(signal, "SIGUSR1") else {}
-        with access_log_shown(self.settings), on_signals(2, signals.put_nowait, dumps):
+        with access_log_shown(self.settings), on_signals(asked.on_signal, dumps):
+            if self._link is not None:
+                heed = self._health.heed if self._health is not None else _ignore
+                await self._link.open(heed=heed, stop=asked.on_stop, cancel=asked.again.set)
             await self.start()
             try:
+                if self._link is not None:
+                    self._link.ready(self._addresses)
                 if ready is not None:
                     ready()
-                first = asyncio.ensure_future(signals.get())
-                await first_of(first, self.wait_for_termination())
-                drains = first.done() and not first.cancelled() and first.result() == signal.SIGTERM
+                await first_of(asked.first.wait(), self.wait_for_termination())
             except BaseException:  # gRPC's server has to be stopped while its loop runs
                 await self.stop(None)
                 raise
-            stopping = asyncio.ensure_future(self._stop_gently(drains))
-            again = asyncio.ensure_future(signals.get())
-            await first_of(asyncio.shield(stopping), asyncio.shield(again), asyncio.sleep(_A_WHILE))
-            if waiting is not None and not (stopping.done() or again.done()):
-                waiting()
-            await first_of(asyncio.shield(stopping), asyncio.shield(again))
-            if again.done():
-                stopping.cancel()
-                await self.stop(None)
-            again.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await stopping
+            await self._stop_as_asked(asked, waiting)
+            if self._link is not None:
+                self._link.close()
 
-    async def _stop_gently(self, drains: bool) -> None:
-        if drains and self.settings.drain_wait:
+    async def _stop_as_asked(self, asked: Stopping, waiting: Callable[[], object] | None) -> None:
+        stopping = asyncio.ensure_future(self._stop_gently(asked))
+        await first_of(asyncio.shield(stopping), asked.again.wait(), asyncio.sleep(_A_WHILE))
+        if waiting is not None and not (stopping.done() or asked.again.is_set()):
+            waiting()
+        await first_of(asyncio.shield(stopping), asked.again.wait())
+        if asked.again.is_set():
+            stopping.cancel()
+            await self.stop(None)
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopping
+
+    async def _stop_gently(self, asked: Stopping) -> None:
+        if asked.drains and self.settings.drain_wait:
             await self.drain()
             await asyncio.sleep(self.settings.drain_wait)
-        await self.stop(self.settings.grace)
+        # A successor on the same ports serves: load balancers have nothing to notice.
+        await self._stop(self.settings.grace, drains=not asked.is_replaced)
 
     def _bind(self, units: Iterable[Unit]) -> Routes:
         units = list(units)
@@ -351,6 +377,10 @@ class Server:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.is_served)
+
+
+def _ignore(_others: Mapping[str, bool]) -> None:
+    """Health is not served."""
 
 
 def _say(text: str) -> None:

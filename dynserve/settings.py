@@ -1,9 +1,9 @@
 """Settings of a server: one table for keyword arguments, flags and environment variables.
 
-Each is an argument of ``App``, ``app.run`` and ``app.server``, a flag of ``dynserve run`` by the same
-name with dashes, and a variable ``DYNSERVE_`` with the name in capitals. A flag, or an argument of
-``app.run``, goes before the variable, and that before an argument of ``App``, which is the app's own
-default.
+Each is an argument of ``App``, ``app.run`` and ``app.server``, a flag of ``dynserve run`` by the
+same name with dashes, and a variable ``DYNSERVE_`` with the name in capitals. A flag, or an
+argument of ``app.run``, goes before the variable, and that before an argument of ``App``, which is
+the app's own default.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         health: bool
         validate: bool
         engine: str | None
+        workers: int | None
         threads: int | None
         stream_threads: int
         tls_cert: str | os.PathLike[str] | None
@@ -132,11 +133,10 @@ def _boolean(value: Any) -> bool:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != (float(value) if isinstance(value, float) else int(value)):
+    count = int(value)
+    if isinstance(value, bool) or not (1 <= count <= _LARGEST and value in (count, str(count))):
         raise ValueError(value)
-    if not 1 <= int(value) <= _LARGEST:
-        raise ValueError(value)
-    return int(value)
+    return count
 
 
 def _seconds(value: Any) -> float:
@@ -216,9 +216,11 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("health", _SWITCH, True, "Do not serve grpc.health.v1.Health."),
         Setting("validate", _SWITCH, False, "Check requests by the protovalidate rules of their"
                 " .proto; needs dynserve[validate]."),
-        Setting("engine", _one_of("auto", "queue", "aio"), "auto", "What carries the calls: queue is"
-                " several times faster, aio uses public parts of grpcio only; auto takes the first"
-                " where it works."),
+        Setting("engine", _one_of("auto", "queue", "aio"), "auto", "What carries the calls: queue"
+                " is several times faster, aio uses public parts of grpcio only; auto takes the"
+                " first where it works."),
+        Setting("workers", _COUNT, None, "How many processes serve, on the same ports; a supervisor"
+                " restarts those that die, and replaces them on SIGHUP."),
         Setting("threads", _COUNT, None, "How many unary sync handlers run at the same time; by"
                 " default four times the cores and eight, at most 64."),
         Setting("stream_threads", _COUNT, 1000, "How many streaming sync handlers run at the same"
@@ -231,7 +233,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("tls_client_ca", _FILE, None, "Ask clients for a certificate that one of these"
                 " signed, PEM."),
         Setting("tls_require_client_cert", _SWITCH, None, "Whether a client without a certificate"
-                " is refused. It is where tls_client_ca is given; gRPC for Python cannot only ask."),
+                " is refused. It is where tls_client_ca is given: gRPC for Python cannot only"
+                " ask."),
         Setting("unix_mode", _MODE, None, "The permissions of unix sockets, such as 660; by default"
                 " what the umask gives."),
         Setting("xds", _SWITCH, False, "Take the configuration from an xDS control plane, by"
@@ -255,7 +258,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "Limits": (
         Setting("max_receive_size", _BYTES, 4 << 20, "The largest request message."),
-        Setting("max_send_size", _BYTES, None, "The largest response message; no limit by default."),
+        Setting("max_send_size", _BYTES, None, "The largest response message; no limit by"
+                " default."),
         Setting("max_metadata_size", _BYTES, 16 << 10, "The largest metadata of a request, as"
                 " HTTP/2 counts it: names, values and 32 bytes for each."),
         Setting("maximum_concurrent_rpcs", _COUNT, None, "Calls past it are refused with"
@@ -286,7 +290,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("access_log", _one_of("off", "text", "json"), "off", "Log each call."),
         Setting("access_log_sample", _SHARE, 1.0, "The share of calls that are logged; those that"
                 " the server failed always are."),
-        Setting("traces", _SWITCH, False, "OpenTelemetry traces and metrics; needs dynserve[otel]."),
+        Setting("traces", _SWITCH, False, "OpenTelemetry traces and metrics; needs"
+                " dynserve[otel]."),
         Setting("metrics", _TEXT, None, "HOST:PORT where Prometheus may scrape metrics; needs"
                 " dynserve[prometheus]."),
         Setting("admin", _SWITCH, False, "Serve channelz and what runs right now; needs"

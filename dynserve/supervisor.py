@@ -41,6 +41,7 @@ class Supervisor:
         make: makes an engine.
         credentials: makes those of a port; None where connections are not encrypted.
         unix_mode: the permissions of unix sockets.
+        shares_ports: whether other processes may listen on the same ports.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Supervisor:
         make: Callable[[], Engine],
         credentials: Callable[[], grpc.ServerCredentials | None] = lambda: None,
         unix_mode: int | None = None,
+        shares_ports: bool = False,
     ) -> None:
         self._make = make
         self._credentials = credentials
         self._unix_mode = unix_mode
+        self._shares_ports = shares_ports
         self._engines: list[Engine] = []  # the last one serves, others finish their calls
         self._ended: asyncio.Future[BaseException | None] | None = None  # the result: why
         self._watching: asyncio.Task[None] | None = None
@@ -142,9 +145,7 @@ class Supervisor:
         engine = self._make()
         before = asyncio.all_tasks()
         try:
-            addresses = tuple(
-                add_port(engine, one, self._credentials(), self._unix_mode) for one in listen
-            )
+            addresses = tuple(self._add_port(engine, one) for one in listen)
             await engine.start()
         except BaseException:
             await _discard(engine)
@@ -155,6 +156,10 @@ class Supervisor:
             if _is_grpcs(task):
                 task.add_done_callback(self._on_done)
         return addresses
+
+    def _add_port(self, engine: Engine, address: str) -> str:
+        credentials = self._credentials()
+        return add_port(engine, address, credentials, self._unix_mode, self._shares_ports)
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (cause := task.exception()) is not None:

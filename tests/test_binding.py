@@ -22,9 +22,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from dynserve import App, BindError, Schema, SourceError
-from dynserve.binding import Unit, bind
+from dynserve.binding import bind
+from dynserve.callables import place_of
 from dynserve.routes import LateService, Routes
-from dynserve.service import Service, place_of
+from dynserve.service import Service
+from dynserve.unit import Unit
 
 from .conftest import Serve
 

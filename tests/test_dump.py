@@ -34,8 +34,7 @@ def test_tells_calls_threads_and_tasks(serve: Serve) -> None:
 
     async def waits_on_the_loop(requests: Any) -> Any:
         await asyncio.to_thread(entered.wait, WAIT)
-        while not release.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(release.wait, WAIT)
         return Item()
 
     app = App(schema=schema)

@@ -15,7 +15,7 @@ from dynserve import EngineError, Kind, engines
 from dynserve.engine.queue import probe
 from dynserve.engine.queue.loop import QueueLoop
 from dynserve.engines import engine_maker, new_event_loop
-from dynserve.server import Server
+from dynserve.settings import Settings
 from tests.echo import PATHS, Item, app_with, schema
 
 PROBLEM = f"it failed with grpcio {grpc.__version__}: ImportError: no such name"
@@ -144,7 +144,7 @@ def test_a_name_that_is_none(
     """The error says where it came from, and lists the names there are."""
     monkeypatch.setenv("DYNSERVE_ENGINE", variable)
     with pytest.raises(ValueError, match=r"^got ") as caught:
-        Server([], engine=argument or None)
+        Settings({"engine": argument} if argument else {})
     assert str(caught.value) == f"got {where}='fast', expected one of 'auto', 'queue', 'aio'"
 
 

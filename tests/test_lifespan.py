@@ -22,7 +22,9 @@ class State:
     number: int
 
 
-def lifespan_of(world: str, log: list[str], name: str = "app", number: int = 5) -> Callable[[], Any]:
+def lifespan_of(
+    world: str, log: list[str], name: str = "app", number: int = 5
+) -> Callable[[], Any]:
     def sync() -> Iterator[State]:
         log.append(f"{name} starts")
         yield State(number)
@@ -86,8 +88,9 @@ def test_handlers_reach_the_state(
 def test_each_app_has_its_own(serve: Serve) -> None:
     """That of the app which mounts starts first and ends last; each run has a state of its own."""
     log: list[str] = []
-    root, inner = App('syntax = "proto3"; package other;'), app_with(
-        handler_of(Kind.UNARY_UNARY, "sync"), Kind.UNARY_UNARY
+    root, inner = (
+        App('syntax = "proto3"; package other;'),
+        app_with(handler_of(Kind.UNARY_UNARY, "sync"), Kind.UNARY_UNARY),
     )
     root.lifespan(lifespan_of("async", log, "root"))
     inner.lifespan(lifespan_of("sync", log, "inner", 7))
@@ -115,20 +118,23 @@ def test_what_a_lifespan_raises_keeps_the_server_from_starting(mine: str) -> Non
     log: list[str] = []
 
     def sync() -> Iterator[None]:
-        raise ConnectionError("no database")
+        if log:
+            raise ConnectionError("no database")
         yield
 
     async def on_loop() -> AsyncIterator[None]:
-        raise ConnectionError("no database")
+        if log:
+            raise ConnectionError("no database")
         yield
 
     root, inner = App('syntax = "proto3"; package other;'), App(schema=schema)
     root.mount(inner)
     root.lifespan(lifespan_of(mine, log))
     inner.lifespan(sync if mine == "sync" else on_loop)
-    with pytest.raises(ConnectionError, match="no database"), root.server(
-        "127.0.0.1:0"
-    ).in_thread():
+    with (
+        pytest.raises(ConnectionError, match="no database"),
+        root.server("127.0.0.1:0").in_thread(),
+    ):
         pass
     assert log == ["app starts", "app ends"]
 
@@ -196,14 +202,15 @@ def test_what_is_no_lifespan_is_refused() -> None:
     )
     app = App(ECHO)
     where = f"{greedy.__qualname__} ({__file__}:{greedy.__code__.co_firstlineno})"
-    for given, text in [
+    cases: list[tuple[Any, str]] = [
         (plain, f"got {plain!r} as a lifespan, {expected}"),
         (greedy, f"lifespan {where} wants arguments, {expected}"),
-    ]:
+    ]
+    for given, text in cases:
         with pytest.raises(TypeError) as caught:
             app.lifespan(given)
         assert str(caught.value) == text
-    mine = lifespan_of("sync", [])
+    mine: Any = lifespan_of("sync", [])
     app.lifespan(mine)
     with pytest.raises(ValueError, match="the app has a lifespan") as again:
         app.lifespan(mine)

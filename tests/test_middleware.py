@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import grpc
@@ -52,7 +53,7 @@ def handler_of(kind: Kind, world: str, inside: Callable[[], object]) -> Any:
 def around(world: str, name: str, log: list[Any]) -> Any:
     """Middleware that notes what it sees: before, and the code or the exception after."""
 
-    def sync(context: Any) -> Iterator[None]:
+    def sync(context: Any) -> Generator[None, grpc.StatusCode, None]:
         log.append(f"{name} before {context.method.name}")
         try:
             code = yield
@@ -61,7 +62,7 @@ def around(world: str, name: str, log: list[Any]) -> Any:
             raise
         log.append(f"{name} {code.name}")
 
-    async def on_loop(context: Any) -> AsyncIterator[None]:
+    async def on_loop(context: Any) -> AsyncGenerator[None, grpc.StatusCode]:
         log.append(f"{name} before {context.method.name}")
         await asyncio.sleep(0)
         try:
@@ -156,7 +157,7 @@ def test_sees_the_exception_and_may_change_it(
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("mine", WORLDS)
 def test_refuses_before_the_handler(serve: Serve, kind: Kind, world: str, mine: str) -> None:
-    """A StatusError before the yield is the call's; nothing inside runs, what is outside sees it."""
+    """A StatusError before the yield is the call's; nothing inside runs, what is outside sees."""
     log: list[Any] = []
 
     def refuse(context: Any) -> Iterator[None]:
@@ -222,16 +223,12 @@ def test_a_call_without_a_response_is_never_ok(
     """An exception that ends in middleware leaves a stream OK, and a single response INTERNAL."""
 
     def forgive(_context: Any) -> Iterator[None]:
-        try:
+        with contextlib.suppress(KeyError):
             yield
-        except KeyError:
-            pass
 
     async def forgive_async(_context: Any) -> AsyncIterator[None]:
-        try:
+        with contextlib.suppress(KeyError):
             yield
-        except KeyError:
-            pass
 
     def fail() -> None:
         raise KeyError
@@ -477,7 +474,10 @@ message M {}
 service Shop {
   option (team) = "sales";
   rpc Open(M) returns (M);
-  rpc Guarded(M) returns (M) { option (auth) = { roles: "admin" roles: "owner" }; option deprecated = true; }
+  rpc Guarded(M) returns (M) {
+    option (auth) = { roles: "admin" roles: "owner" };
+    option deprecated = true;
+  }
   rpc Audited(M) returns (M) { option (audited) = true; }
 }
 """
@@ -559,7 +559,8 @@ def test_what_is_no_middleware_is_refused() -> None:
         (greedy, f"middleware {greedy.__qualname__} ({__file__}:{line}) does not take (context)"),
         (
             _Interceptor,
-            "got the class _Interceptor as an interceptor, expected an object of it: _Interceptor()",
+            "got the class _Interceptor as an interceptor, expected an object of it:"
+            " _Interceptor()",
         ),
     ]:
         with pytest.raises(TypeError) as caught:

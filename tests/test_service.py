@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dynserve import App, Kind, Service
-from dynserve.service import Registration, Registry, own_name, place_of
+from dynserve.callables import own_name, place_of
+from dynserve.service import Registration, Registry
 
 HERE = __file__
 DECORATORS: dict[str, Kind | None] = {

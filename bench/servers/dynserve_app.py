@@ -52,7 +52,7 @@ def serve(port: str, kind: str, engine: str, *tree: str) -> None:
     app.add_servicer(KINDS[kind](reply, item), "bench.Echo")
     if tree:
         add_all(app, kind)
-    app.run(f"127.0.0.1:{port}", engine=engine, **LIMITS)
+    app.run(f"127.0.0.1:{port}", engine=engine, **LIMITS)  # type: ignore[arg-type]  # a dict of names that are settings
 
 
 if __name__ == "__main__":

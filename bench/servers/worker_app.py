@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from typing import Any
 
-from dynserve import App, Schema, addresses, channel_arguments
-from dynserve.engines import new_event_loop
-from dynserve.workers.link import Link
+from dynserve import App, Schema
 
 PROTO = """
 syntax = "proto3";
@@ -25,7 +21,6 @@ service Who {
 }
 """
 GRACE = 5.0
-ENGINE = os.environ.get("DYNSERVE_ENGINE", "queue")
 
 app = App(schema=Schema.load(PROTO, cache=False))
 PID = {"pid": os.getpid()}
@@ -49,30 +44,5 @@ async def watch(request: Any) -> Any:
         await asyncio.sleep(0.01)
 
 
-async def main(link: Link) -> None:
-    """What a server does that is a worker."""
-    stop, cancel = asyncio.Event(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    serving = app.server(*link.listen, engine=ENGINE)
-    await link.open(heed=lambda statuses: None, stop=lambda replaced: stop.set(), cancel=cancel.set)
-    await serving.start()
-    link.ready(serving.addresses)
-    await stop.wait()
-    stopping = asyncio.ensure_future(serving.stop(GRACE))
-    cancelled = asyncio.ensure_future(cancel.wait())
-    await asyncio.wait({stopping, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-    cancelled.cancel()
-    await serving.stop(None)
-    await asyncio.wait({stopping, cancelled})
-    link.close()
-
-
 if __name__ == "__main__":
-    found = Link.of_environment()
-    if found is None:
-        sys.exit("this is started by bench/kill_worker.py")
-    # The supervisor has the port: the probe would find it taken. Of an argument that is given twice
-    # gRPC's core takes the first.
-    addresses._why_not_host = lambda host, port: ""
-    channel_arguments._ALWAYS = (("grpc.so_reuseport", 1),)  # type: ignore[assignment]
-    new_event_loop(ENGINE).run_until_complete(main(found))
+    app.run(grace=GRACE)

@@ -43,10 +43,12 @@ class Policy:
         check_authenticator(authenticate)
         self.authenticate = authenticate
         self.public = _checked(public)
+        self.is_health_open = _is_open("health", health)
+        self.is_reflection_open = _is_open("reflection", reflection)
         services = {name.removesuffix("/*") for name in self.public if name.endswith("/*")}
-        if _is_open("health", health):
+        if self.is_health_open:
             services.update(HEALTH)
-        if _is_open("reflection", reflection):
+        if self.is_reflection_open:
             services.update(REFLECTION)
         self._services = frozenset(services)
         self._methods = frozenset(self.public)

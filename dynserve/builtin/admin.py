@@ -19,7 +19,7 @@ __all__ = ["admin_services"]
 
 _CHANNELZ = "grpc.channelz.v1.Channelz"
 _ADMIN = "dynserve.admin.v1.Admin"
-_PROTO = '''
+_PROTO = """
 syntax = "proto3";
 
 package dynserve.admin.v1;
@@ -36,7 +36,7 @@ message DumpResponse {
   // For people to read; its form may change.
   string text = 1;
 }
-'''
+"""
 
 
 def admin_services(dump: Callable[[], str], policy: Policy | None) -> list[LateService]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -45,6 +45,8 @@ class Health:
 
     def __init__(self) -> None:
         self.statuses: dict[str, bool] = {"": True}
+        self._own = self.statuses
+        self._others: Mapping[str, bool] = {}
         self.changed = asyncio.Event()
         self.is_draining = False
         self.is_over = False
@@ -69,8 +71,8 @@ class Health:
     def serve(self, services: Iterable[str]) -> None:
         """Know these services from now on, new ones as SERVING; forget those served before."""
         now = frozenset(services)
-        kept = {n: s for n, s in self.statuses.items() if n not in self._served - now}
-        self._update(dict.fromkeys(now, not self.is_draining) | kept)
+        kept = {n: s for n, s in self._own.items() if n not in self._served - now}
+        self._update(dict.fromkeys(now, True) | kept)
         self._served = now
 
     def set(self, service: str, serving: bool) -> None:
@@ -79,20 +81,30 @@ class Health:
         Of no effect once the server drains.
         """
         if not self.is_draining:
-            self._update({**self.statuses, service: serving})
+            self._update({**self._own, service: serving})
+
+    def heed(self, others: Mapping[str, bool]) -> None:
+        """Know what other workers say: what one reports as NOT_SERVING all do."""
+        self._others = others
+        self._update(self._own)
 
     def drain(self) -> None:
         """Report everything as NOT_SERVING, for good."""
         self.is_draining = True
-        self._update(dict.fromkeys(self.statuses, False))
+        self._update(self._own)
 
     def let_go(self) -> None:
         """End the streams of those who watch."""
         self.is_over = True
-        self._update(self.statuses)
+        self._update(self._own)
 
-    def _update(self, statuses: dict[str, bool]) -> None:
-        self.statuses = statuses
+    def _update(self, own: dict[str, bool]) -> None:
+        self._own = own
+        said = {n: is_serving and self._others.get(n, True) for n, is_serving in own.items()}
+        self.statuses = {
+            n: is_serving and not self.is_draining
+            for n, is_serving in {**self._others, **said}.items()
+        }
         self.changed.set()
         self.changed = asyncio.Event()
 

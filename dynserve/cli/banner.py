@@ -21,7 +21,7 @@ from .example import example_of
 
 __all__ = ["show"]
 
-_BUILTIN = ("grpc.health.", "grpc.reflection.")
+_BUILTIN = ("grpc.health.", "grpc.reflection.", "grpc.channelz.", "dynserve.admin.")
 _ANY_HOST = ("0.0.0.0", "[::]", "")  # noqa: S104 - only compared with
 _SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")  # which clients in Go do not know
 _MAX_ROWS = 40
@@ -42,7 +42,9 @@ class _Served(NamedTuple):
             yield self.service.name, method, str(kind), shown
 
 
-def show(routes: Routes, addresses: Sequence[str], reflection: bool) -> None:
+def show(
+    routes: Routes, addresses: Sequence[str], reflection: bool, metrics_address: str = ""
+) -> None:
     """Print the services, the addresses and commands that call the first method."""
     served = [
         _Served(service, service.schema.method_kinds(service.name))
@@ -65,6 +67,8 @@ def show(routes: Routes, addresses: Sequence[str], reflection: bool) -> None:
         click.echo(f"{holes} of {len(rows)} methods have no handler (--strict refuses to start)")
     for address in addresses:
         click.echo(f"Listening on {address}")
+    if metrics_address:
+        click.echo(f"Metrics on http://{metrics_address}/metrics")
     click.echo()
     for line in _commands(served, addresses[0], reflection):
         click.echo(f"  {line}")

@@ -51,6 +51,7 @@ _VERBS = {  # the module of each, and its command there
     "check": ".check:check",
     "completion": ".completion:completion",
     "describe": ".describe:describe",
+    "envoy": ".envoy:envoy",
     "export": ".export:export",
     "list": ".list:list_services",
     "run": ".run:run",

@@ -12,6 +12,9 @@ from dynserve import plugins
 from dynserve.app import App, Defaults, say_waiting
 from dynserve.errors import CompileError, TargetError
 from dynserve.server import DEFAULT_ADDRESS
+from dynserve.settings import Settings
+from dynserve.workers.link import Link
+from dynserve.workers.start import supervise
 
 from . import banner
 from .progress import waiting
@@ -72,22 +75,29 @@ def run(
     """
     if not targets and not proto:
         raise click.UsageError("name a TARGET to serve, or a schema with --proto.")
+    link = Link.of_environment()  # first: what is started from here on is no worker
+    supervise(Settings(settings), listen, link, log_level)
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
         app = _load(targets, proto, include)
+        supervise(app.settings_with(settings), listen, link, log_level)
         with waiting("Compiling"):
             schemas = dict.fromkeys(unit.schema for unit in app.units())
     except CompileError as error:
         click.echo(str(error), err=True)
         raise click.ClickException("nothing is served: a source does not compile") from error
-    for warning in (warning for schema in schemas for warning in schema.warnings):
-        click.echo(str(warning), err=True)
-    server = app.server(*listen, **settings)
+    tells = link is None or link.is_first
+    if tells:
+        for warning in (warning for schema in schemas for warning in schema.warnings):
+            click.echo(str(warning), err=True)
+    server = app.server(*listen, link=link, **settings)
 
     def ready() -> None:
-        banner.show(server.routes, server.addresses, reflection=server.settings.reflection)
+        if tells:
+            shown = server.settings.reflection
+            banner.show(server.routes, server.addresses, shown, server.metrics_address)
 
     server.run_forever(ready, lambda: say_waiting(server))
 

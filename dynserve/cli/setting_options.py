@@ -14,16 +14,14 @@ from dynserve.settings import GROUPS, Setting
 __all__ = ["GroupedCommand", "setting_options"]
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType):  # type: ignore[type-arg]  # of click 8.2 and 8.3
     """The text of a flag, as its setting has it."""
 
     def __init__(self, setting: Setting) -> None:
         self.name = setting.type.metavar
         self._setting = setting
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return self._setting.checked(value, self._setting.flag)
         except SettingError as error:

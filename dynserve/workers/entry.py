@@ -12,7 +12,7 @@ import os
 import sys
 from typing import NoReturn
 
-from dynserve.errors import AddressError
+from dynserve.errors import DynserveError
 
 from .plan import Plan
 from .supervisor import Supervisor
@@ -57,6 +57,6 @@ def main(told: str) -> int:
     logging.basicConfig(level=values["log_level"].upper(), format=LOG_FORMAT)
     try:
         return Supervisor(Plan.of_json(values["plan"])).run()
-    except AddressError as error:
+    except DynserveError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_code

@@ -25,6 +25,7 @@ class Plan:
         stop_seconds: how long a worker that was told to stop may take; then it is killed. The grace
             time and the wait for load balancers are part of it.
         start_seconds: how long a worker may take until it is ready; then it is killed.
+        metrics: ``HOST:PORT`` where the metrics of all workers are served, None where they are not.
 
     Raises:
         ValueError: there is no command, no address, no worker, or no time for one.
@@ -35,6 +36,7 @@ class Plan:
     listen: tuple[str, ...]
     stop_seconds: float = 10.0 + STOP_MARGIN
     start_seconds: float = START_SECONDS
+    metrics: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("command", "listen"):

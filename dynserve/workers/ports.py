@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from dynserve.addresses import _host_and_port, _why_not_host
+from dynserve.addresses import host_and_port, why_not_host
 from dynserve.errors import AddressError
 
 __all__ = ["reserved"]
@@ -45,15 +45,15 @@ def _reserve(address: str, stack: contextlib.ExitStack) -> str:
         raise AddressError(address, _LINUX)
     if address.startswith(_NO_SHARING):
         raise AddressError(address, _UNIX, exit_code=2)
-    host, port = _host_and_port(address)
-    problem = _why_not_host(host, port)
+    host, port = host_and_port(address)
+    problem = why_not_host(host, port)
     attempts = _ATTEMPTS if port == 0 else 1
     while not problem and attempts:
         attempts -= 1
         try:
             sockets = _bound(_places(host, port), port)
         except OSError as error:
-            problem = _why_not_host(host, port) or str(error.strerror)
+            problem = why_not_host(host, port) or str(error.strerror)
             if error.errno == errno.EADDRINUSE and attempts:
                 problem = ""  # the number was free at one address of the host only: try another
             continue

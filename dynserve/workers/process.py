@@ -74,6 +74,11 @@ class Worker:
                 raise
         return cls(slot, serial, process, Channel(ours))
 
+    @property
+    def pid(self) -> int:
+        """Of its process, as long as nobody has waited for it."""
+        return self._process.pid
+
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self._process.pid})"
 

@@ -14,6 +14,7 @@ from typing import Any
 from .backoff import Backoff
 from .board import HealthBoard
 from .loop import Loop, Timer
+from .metrics import metrics_served
 from .plan import Plan
 from .ports import reserved
 from .process import Worker, ending_of
@@ -86,10 +87,12 @@ class Supervisor:
 
         Raises:
             AddressError: an address cannot be listened on, or not be shared.
+            DynserveError: metrics are asked for, and their extra is not installed.
         """
         with (
             contextlib.closing(self._loop),
             reserved(self._plan.listen) as self._listen,
+            metrics_served(self._plan.metrics) as self._process_ended,
             self._loop.signals(_SIGNALS, self._on_signal),
         ):
             self._start(self._slots[0])
@@ -221,6 +224,7 @@ class Supervisor:
         self._hang_up(worker)
         worker.set_timer(None)
         del self._workers[worker.serial]
+        self._process_ended(worker.pid)
         self._board.leave(worker.serial)
         self._share_health()
         slot = self._slots[worker.slot - 1]

@@ -343,7 +343,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["run", "x", "--grace", "-1"],
             "Usage: dynserve run [OPTIONS] [TARGET]...\nTry 'dynserve run --help' for help.\n\n"
-            "Error: Invalid value for '--grace': got '-1', expected a number of seconds, 0 or more\n",
+            "Error: Invalid value for '--grace': got '-1', expected a number of seconds, 0 or"
+            " more\n",
         ),
     ],
 )

@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from dynserve.engine.limits import CallLimits
 from dynserve.engine.base import Engine
+from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker, new_event_loop
 
 pytestmark = pytest.mark.usefixtures("engine")

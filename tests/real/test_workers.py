@@ -51,12 +51,17 @@ def test_a_killed_worker_is_back_soon(scenes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("scene", ["SIGHUP", "SIGHUP, a connection for each call"])
 def test_clients_go_on_while_all_workers_are_replaced(scenes: dict[str, Any], scene: str) -> None:
-    """At most the call fails that is on its way when a worker stops: gRPC's core refuses it."""
+    """At most the call fails that is on its way when a worker stops: gRPC's core refuses it.
+
+    Or that is about to connect; docs/workers.md has what was measured. Of 180,000 such calls three
+    were not even refused, but ended by their deadline.
+    """
     row = scenes[scene]
     assert row["calls"] > CLIENTS * 20
     assert row["failed"] <= CLIENTS * WORKERS
-    assert {said.partition(":")[0] for said in row["said"]} <= {"CANCELLED", "UNAVAILABLE"}
-    assert row["longest"] < BOUND
+    may_be = {"CANCELLED", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
+    assert {said.partition(":")[0] for said in row["said"]} <= may_be
+    assert row["longest"] < 2 * BOUND
 
 
 def test_they_all_stop_by_themselves(scenes: dict[str, Any]) -> None:

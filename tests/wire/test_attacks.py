@@ -49,7 +49,7 @@ SAID = {
     "rapid reset, streaming": "RST_STREAM REFUSED_STREAM",
     "calls without end": "RST_STREAM REFUSED_STREAM",
     "PING": "closed (ENHANCE_YOUR_CALM)",
-    "gzip bomb, MB": "RESOURCE_EXHAUSTED: Decompressed message larger than max",
+    "gzip bomb, MB": "RESOURCE_EXHAUSTED: ",
     "nested so deep": "INVALID_ARGUMENT: the request is not a valid wire.Node",
     "headers of 1 KB": "RESOURCE_EXHAUSTED",
 }

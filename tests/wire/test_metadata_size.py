@@ -46,8 +46,10 @@ LISTS = {"one large": one_large, "many small": many_small}
 
 
 def code(address: str, headers: Pairs, piece: int = 16384) -> grpc.StatusCode | str:
-    """What a call with these headers ends with."""
+    """What a call with these headers ends with, on a connection that knows the server's limits."""
     with Peer(address) as peer:
+        peer.until(lambda: bool(peer.settings))
+        peer.ping()  # the server has seen that they are acknowledged
         stream = peer.new_stream()
         peer.send_headers(stream, unindexed(headers), piece=piece)
         peer.send_data(stream, framed(HONEST), ends=True)
@@ -73,6 +75,15 @@ def test_limit_of_ones_own(made: str, world: str, kind: str, small: str) -> None
     path = f"wire.{world}/{kind}"
     assert code(small, LISTS[made](path, SMALL)) is _Code.OK
     assert code(small, LISTS[made](path, SMALL + 1)) is _Code.RESOURCE_EXHAUSTED
+
+
+def test_before_the_settings(small: str) -> None:
+    """A peer that never acknowledges the server's limits gets no further than the default one."""
+    headers = LISTS["many small"]("wire.Sync/Unary", LIMIT + 1)
+    for _ in range(3):
+        with Peer(small, is_honest=False) as peer:
+            answer = peer.call(unindexed(headers), framed(HONEST))
+        assert answer.code is _Code.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("size", [64 << 10, 1 << 20])

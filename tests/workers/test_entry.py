@@ -68,7 +68,9 @@ become(Plan.of_json({plan.as_json()!r}), "warning")
         assert f"PPid:\t{process.pid}\n" in status
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
-        assert [line.strip() for line in lines] == ["fake 1 stops: stopping"]  # nothing of "info"
+        # Nothing of "info"; whether it was heard to be ready before it was told to stop is chance.
+        last = [line.strip() for line in lines]
+        assert last in (["fake 1 stops: stopping"], ["fake 1 SIGTERM"])
 
 
 def test_what_was_printed_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:

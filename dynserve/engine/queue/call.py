@@ -139,6 +139,9 @@ class Call(Context):
         self._call.cancel(code.value[0], text)
         self.watch()
 
+    def wait_no_longer(self) -> None:
+        """It has waited for a thread for so long, and is refused unless it has one; on the loop."""
+
     def watch(self) -> None:
         """Have the core tell the end of the call as it comes; any thread."""
         if won(self._unwatched):

@@ -41,13 +41,18 @@ NO_COMPRESS: int = cygrpc.WriteFlag.no_compress
 ENCODING_KEY: str = cygrpc.GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY
 
 
-def make_server(options: Iterable[tuple[str, Any]], compression: grpc.Compression | None) -> Any:
-    """A server of the core: ports, ``start``, ``request_call``, ``shutdown``, ``destroy``."""
+def make_server(
+    options: Iterable[tuple[str, Any]], compression: grpc.Compression | None, xds: bool
+) -> Any:
+    """A server of the core: ports, ``start``, ``request_call``, ``shutdown``, ``destroy``.
+
+    With ``xds`` a control plane manages it, and adding a port tells -1.
+    """
     arguments = tuple(options)
     if compression is not None:
         default = cygrpc.GRPC_COMPRESSION_CHANNEL_DEFAULT_ALGORITHM
         arguments = ((default, int(compression)), *arguments)
-    return cygrpc.Server(arguments, False)  # False: not managed by xDS
+    return cygrpc.Server(arguments, xds)
 
 
 def peer_identities(call: Any) -> Sequence[bytes] | None:

@@ -51,6 +51,7 @@ class QueueEngine:
         options: channel arguments, as ``grpc.server`` takes them.
         compression: the default for responses.
         limits: what calls are granted.
+        xds: whether a control plane manages the server; adding a port then returns -1.
         threads: how many unary sync handlers run at the same time.
         stream_threads: how many streaming sync handlers run at the same time.
     """
@@ -62,6 +63,7 @@ class QueueEngine:
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
         limits: CallLimits = NO_LIMITS,
+        xds: bool = False,
         threads: int | None = None,
         stream_threads: int = 1000,
     ) -> None:
@@ -71,7 +73,7 @@ class QueueEngine:
         self._is_timed = not (limits.default_timeout is None and limits.max_timeout is None)
         self._loop = asyncio.get_running_loop()
         self._queue = core.Queue()
-        self._core = core.make_server(options, compression)
+        self._core = core.make_server(options, compression, xds)
         self._core.register_completion_queue(self._queue)
         pools = Pools(threads, stream_threads)
         limit = dict(options).get("grpc.max_send_message_length", -1)

@@ -88,7 +88,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
                 self.watch()
             self._take_back = pool.submit(self._task(request), wait=True)
             if is_busy and self._poller.queue_wait is not None:
-                self._poller.clock.set(self, self._poller.queue_wait, SyncCall._wait_no_longer)
+                self._poller.clock.set(self, self._poller.queue_wait, Call.wait_no_longer)
         except NoThreadError:
             told = (
                 "too many calls wait for a thread on this server"
@@ -112,7 +112,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
         if self._take_back():
             self._poller.left(self)
 
-    def _wait_no_longer(self) -> None:  # loop
+    def wait_no_longer(self) -> None:
         if self._take_back():
             self.refuse(*TOO_LONG)
 

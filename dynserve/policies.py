@@ -1,0 +1,78 @@
+"""Which policy holds for what: by the apps, or by settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dynserve.errors import SettingError
+
+if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
+    from dynserve.settings import Settings
+
+__all__ = ["policy_of", "policy_of_settings"]
+
+_AUTHENTICATORS = (
+    "auth_tokens",
+    "auth_jwks",
+    "auth_issuer",
+    "auth_audience",
+    "auth_api_keys",
+    "auth_client_cert",
+)
+
+
+def policy_of(policies: Sequence[Policy | None], settings: Settings) -> Policy | None:
+    """What guards that which is of no app: reflection, health, methods that are not there.
+
+    ``policies`` are those of the app that is served and of those mounted in it. Where the first has
+    none, whoever may call one of the others may: reflection shows all of them.
+
+    Raises:
+        SettingError: settings ask for authentication, and an app has its own.
+        CredentialsError: what they name cannot be used.
+    """
+    found = [policy for policy in policies if policy is not None]
+    asked = _asked(settings)
+    if asked and found:
+        name = next(iter(asked))
+        raise SettingError(name, asked[name], "nothing: the app has authentication of its own")
+    if not found:
+        return policy_of_settings(settings)
+    if policies[0] is not None or len(set(found)) == 1:
+        return found[0]
+    from dynserve.auth import Policy, any_of
+
+    return Policy(
+        any_of(*(policy.authenticate for policy in dict.fromkeys(found))),
+        health="open" if all(one.is_health_open for one in found) else "required",
+        reflection="open" if all(one.is_reflection_open for one in found) else "required",
+    )
+
+
+def policy_of_settings(settings: Settings) -> Policy | None:
+    """What settings ask for; None where they ask for none.
+
+    Raises:
+        CredentialsError: what they name cannot be used.
+    """
+    asked = _asked(settings)
+    if not asked:
+        return None
+    from dynserve.auth import Policy, from_settings  # not needed where everybody may call
+
+    authenticate = from_settings(**asked)
+    if authenticate is None:
+        return None
+    return Policy(
+        authenticate,
+        public=settings.auth_public,
+        health=settings.auth_health,
+        reflection=settings.auth_reflection,
+    )
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    given = {name: getattr(settings, name) for name in _AUTHENTICATORS}
+    return {name: value for name, value in given.items() if value}
