@@ -10,17 +10,18 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dynserve.errors import AddressError
-from dynserve.unix_mode import bind_with_mode
+from dynserve.errors import AddressError, SettingError
+from dynserve.unix_mode import bind_with_mode, path_of
 
 if TYPE_CHECKING:
     import grpc
 
     from dynserve.engine.base import Engine
 
-__all__ = ["add_port", "host_and_port", "why_not_host"]
+__all__ = ["add_port", "check_mode", "host_and_port", "why_not_host"]
 
 _HOST_PORT = re.compile(r"(\[[^]]*\]|[^:]+):([0-9]+)")
 _MAX_PORT = 65535
@@ -64,6 +65,17 @@ def add_port(
     if port == _LATER:
         return address
     return f"{host}:{port}" if host else address
+
+
+def check_mode(listen: Sequence[str], unix_mode: int | None) -> None:
+    """Permissions are for unix sockets: without one they are a mistake.
+
+    Raises:
+        SettingError: there are some, and no address is that of a socket's file.
+    """
+    if unix_mode is not None and all(path_of(address) is None for address in listen):
+        expected = f"an address unix:PATH beside {', '.join(listen)}"
+        raise SettingError("unix_mode", f"{unix_mode:o}", expected)
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -20,6 +20,8 @@ _ALWAYS = {
     # Without a table of headers that a peer has sent before, one bad value cannot spoil the later
     # calls on its connection: the core would keep it as an error, and use it again.
     "grpc.http2.hpack_table_size.decoder": 0,
+    # A client that takes longer for its first bytes is none; the core would wait for two minutes.
+    "grpc.server_handshake_timeout_ms": 20_000,
 }
 _NUMBERS = {  # as they are
     "max_receive_size": "grpc.max_receive_message_length",
@@ -53,9 +55,9 @@ def channel_arguments(
         value = getattr(settings, name)
         if value is not None:
             arguments[argument] = max(1, round(value * 1000))
-    # Between a soft limit and the hard one the core refuses by chance.
-    arguments["grpc.max_metadata_size"] = settings.max_metadata_size
-    arguments["grpc.absolute_max_metadata_size"] = settings.max_metadata_size
+    # Between a soft limit and the hard one the core refuses by chance, and it does at the limit.
+    size = settings.max_metadata_size + 1
+    arguments["grpc.max_metadata_size"] = arguments["grpc.absolute_max_metadata_size"] = size
     if settings.admin:
         arguments["grpc.enable_channelz"] = 1
     return tuple((arguments | dict(options)).items())

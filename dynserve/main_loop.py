@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
-__all__ = ["first_of", "on_signals", "run_loop", "run_main"]
+__all__ = ["first_of", "on_signals", "run_loop", "run_main", "secrets_not_logged"]
 
 
 async def first_of(*awaitables: Awaitable[object]) -> None:
@@ -64,6 +65,24 @@ async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
             message = "a task failed while the server's event loop was ended"
             context = {"message": message, "exception": task.exception(), "task": task}
             loop.call_exception_handler(context)
+
+
+@contextlib.contextmanager
+def secrets_not_logged() -> Iterator[None]:
+    """Keep gRPC from logging metadata that is not UTF-8, an Authorization header too, with values.
+
+    https://github.com/grpc/grpc/blob/master/src/python/grpcio/grpc/_cython/_cygrpc/metadata.pyx.pxi
+    """
+
+    def is_harmless(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Invalid encoding on")
+
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    logger.addFilter(is_harmless)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_harmless)
 
 
 class Stopping:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -130,14 +131,20 @@ def leave(entered: Entered, error: BaseException | None, context: Any) -> BaseEx
 
 
 class _Group:
-    """Async middleware around a sync handler: a task on the loop, for which the thread waits."""
+    """Async middleware around a sync handler: a task on the loop, for which the thread waits.
+
+    Should the call end while the middleware waits for something, that is cancelled. Not while the
+    handler runs: what the middleware holds for it stays.
+    """
 
     def __init__(self, middleware: Sequence[Middleware], context: Any) -> None:
         self._loop: asyncio.AbstractEventLoop = context.event_loop
         self._entered: concurrent.futures.Future[contextvars.Context] = concurrent.futures.Future()
         self._goes_on: asyncio.Future[BaseException | None] = self._loop.create_future()
+        self._is_handling = False  # the loop's
         self._task = asyncio.run_coroutine_threadsafe(self._run(middleware, context), self._loop)
         self._task.add_done_callback(self._is_over)
+        context.add_callback(self._on_call_end)
         _take_over(self._entered.result())
 
     async def _run(
@@ -148,19 +155,31 @@ class _Group:
         try:
             for one in middleware:
                 entered.append(await enter_async(one, context))
+            self._is_handling = True
             self._entered.set_result(contextvars.copy_context())
             error = await self._goes_on
         except BaseException as raised:
             error = raised
+        self._is_handling = False
         return await leave_async(entered, error, context), contextvars.copy_context()
+
+    def _on_call_end(self) -> None:  # any thread
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:  # loop
+        if not self._is_handling:
+            self._task.cancel()
 
     def _is_over(self, task: concurrent.futures.Future[Any]) -> None:
         if self._entered.done():
             return
-        if task.cancelled() or task.exception() is not None:
-            self._entered.set_exception(task.exception() if not task.cancelled() else _no_loop())
-        else:
-            self._entered.set_exception(task.result()[0] or _no_loop())
+        error: BaseException | None = _over()
+        if not task.cancelled():
+            error = task.exception() or task.result()[0] or error
+        if isinstance(error, asyncio.CancelledError):
+            error = _over()
+        self._entered.set_exception(error)
 
     def send(self, _code: grpc.StatusCode) -> None:
         """The handler returned."""
@@ -172,7 +191,10 @@ class _Group:
 
     def _end(self, error: BaseException | None) -> None:
         self._loop.call_soon_threadsafe(self._go_on, error)
-        left, changed = self._task.result()
+        try:
+            left, changed = self._task.result()
+        except concurrent.futures.CancelledError:
+            raise _over() from error
         _take_over(changed)
         if left is not None:
             raise left
@@ -272,5 +294,5 @@ def _yielded_twice(generator: Any) -> RuntimeError:
     return RuntimeError(f"middleware {generator.__qualname__} has more than one yield")
 
 
-def _no_loop() -> RuntimeError:
-    return RuntimeError("the event loop ended before async middleware did")
+def _over() -> grpc.RpcError:
+    return grpc.RpcError("the call ended while its middleware ran")

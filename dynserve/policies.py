@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dynserve.errors import SettingError
+from dynserve.errors import BindError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
+    from dynserve.routes import Routes
     from dynserve.settings import Settings
 
-__all__ = ["policy_of", "policy_of_settings"]
+__all__ = ["check_public", "policy_of", "policy_of_settings"]
 
 _AUTHENTICATORS = (
     "auth_tokens",
@@ -76,3 +77,26 @@ def policy_of_settings(settings: Settings) -> Policy | None:
 def _asked(settings: Settings) -> dict[str, Any]:
     given = {name: getattr(settings, name) for name in _AUTHENTICATORS}
     return {name: value for name, value in given.items() if value}
+
+
+def check_public(policies: Iterable[Policy | None], routes: Routes) -> None:
+    """What policies open to everybody has to be there: it may be misspelled.
+
+    Raises:
+        BindError: it is not.
+    """
+    found = {policy for policy in policies if policy is not None}
+    if not found:
+        return
+    paths = [
+        f"{service.name}/{method}"
+        for service in routes.services.values()
+        for method in service.schema.method_kinds(service.name)
+    ]
+    problems = [
+        f"public {name!r}: no method that is served has that name{did_you_mean(name, paths)}"
+        for policy in found
+        for name in policy.unmatched(paths)
+    ]
+    if problems:
+        raise BindError(problems)

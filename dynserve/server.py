@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from dynserve.addresses import check_mode
 from dynserve.binding import bind
 from dynserve.builtin import Drain, Health, reflection_services
 from dynserve.channel_arguments import channel_arguments
@@ -22,13 +23,20 @@ from dynserve.dump import dump
 from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker, new_event_loop
 from dynserve.equipment import Equipment, access_log_shown, check_xds
-from dynserve.errors import BindError, SettingError, UnhandledMethodsError, did_you_mean
-from dynserve.main_loop import Stopping, first_of, on_signals, run_loop, run_main
+from dynserve.errors import UnhandledMethodsError
+from dynserve.main_loop import (
+    Stopping,
+    first_of,
+    on_signals,
+    run_loop,
+    run_main,
+    secrets_not_logged,
+)
+from dynserve.policies import check_public
 from dynserve.routes import Router, Routes
 from dynserve.settings import Settings
 from dynserve.supervisor import Supervisor
 from dynserve.surrounded import Gate
-from dynserve.unix_mode import path_of
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
@@ -45,6 +53,7 @@ _log = logging.getLogger("dynserve.server")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 _A_WHILE = 0.5  # seconds of stopping, after which a person would wonder
+_THIS_MACHINE = ("127.", "localhost:", "[::1]:", "unix:", "unix-abstract:")
 _BUILT_IN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1", "/grpc.channelz.v1.", "/dynserve.")
 
 
@@ -97,7 +106,7 @@ class Server:
         self.settings = settings or Settings({})
         self._link = link
         self._listen = tuple(map(_checked_address, listen))
-        _check_mode(self._listen, self.settings.unix_mode)
+        check_mode(self._listen, self.settings.unix_mode)
         self._equipment = Equipment(
             self.settings, credentials, self._listen, is_worker=link is not None
         )
@@ -171,11 +180,19 @@ class Server:
                 await lifespan.start()
             self._equipment.start(self._methods)
             self._report_health()
+            self._warn_of_plain_text()
             self._addresses = await self._supervisor.start(self._listen)
         except BaseException:
             self._equipment.stop()
             await _end_all(self._lifespans)
             raise
+
+    def _warn_of_plain_text(self) -> None:
+        """Secrets that a network can read are none."""
+        open_ = [one for one in self._listen if not one.startswith(_THIS_MACHINE)]
+        if self._policy is not None and open_ and self._equipment.credentials() is None:
+            what = "calls are authenticated, but connections to %s are not encrypted"
+            _log.warning(f"{what}: set tls_cert and tls_key, or put a proxy in front", open_[0])
 
     async def replace(self, units: Iterable[Unit]) -> None:
         """Serve these units from the next call on; calls under way keep what they started with.
@@ -309,7 +326,8 @@ class Server:
         """
         asked = Stopping(self._link is None)
         dumps = {signal.SIGUSR1: lambda: _say(self.dump())} if hasattr(signal, "SIGUSR1") else {}
-        with access_log_shown(self.settings), on_signals(asked.on_signal, dumps):
+        seeing = access_log_shown(self.settings)
+        with secrets_not_logged(), seeing, on_signals(asked.on_signal, dumps):
             if self._link is not None:
                 heed = self._health.heed if self._health is not None else _ignore
                 await self._link.open(heed=heed, stop=asked.on_stop, cancel=asked.again.set)
@@ -354,7 +372,7 @@ class Server:
             if unit.lifespan is not None:
                 unit.share(running.setdefault(unit.lifespan.function, unit.lifespan))
         routes = bind(units, self._builtin)
-        _check_public(units, self._policy, routes)
+        check_public([self._policy, *(unit.policy for unit in units)], routes)
         self._lifespans = list(running.values())
         if self.settings.strict and routes.holes:
             raise UnhandledMethodsError(routes.holes)
@@ -401,33 +419,6 @@ def _checked_address(given: object) -> str:
     if not isinstance(given, str):
         raise TypeError(f"got {given!r} to listen on, expected a str such as '127.0.0.1:50051'")
     return given
-
-
-def _check_public(units: Iterable[Unit], policy: Policy | None, routes: Routes) -> None:
-    """What is said to be open to everybody has to be there: it may be misspelled."""
-    policies = {policy, *(unit.policy for unit in units)} - {None}
-    if not policies:
-        return
-    paths = [
-        f"/{service.name}/{method}"
-        for service in routes.services.values()
-        for method in service.schema.method_kinds(service.name)
-    ]
-    problems = [
-        f"public {name!r}: no method that is served has that name"
-        f"{did_you_mean(name, (path.removeprefix('/') for path in paths))}"
-        for one in policies
-        if one is not None
-        for name in one.unmatched(paths)
-    ]
-    if problems:
-        raise BindError(problems)
-
-
-def _check_mode(listen: Sequence[str], mode: int | None) -> None:
-    if mode is not None and all(path_of(address) is None for address in listen):
-        expected = f"an address unix:PATH beside {', '.join(listen)}"
-        raise SettingError("unix_mode", f"{mode:o}", expected)
 
 
 def _limits_of(settings: Settings) -> CallLimits:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 from dynserve.errors import AddressError
 
-__all__ = ["bind_with_mode", "check_mode_is_used", "parse_mode", "path_of", "why_not_socket"]
+__all__ = ["bind_with_mode", "parse_mode", "path_of", "why_not_socket"]
 
 _T = TypeVar("_T")
 
@@ -66,20 +66,6 @@ def path_of(address: str) -> str | None:
     if not address.startswith(_SCHEME):
         return None
     return address.removeprefix(_SCHEME).removeprefix("//")
-
-
-def check_mode_is_used(addresses: Iterable[str], mode: int | None) -> None:
-    """A mode without a socket to have it is a mistake.
-
-    Raises:
-        ValueError: there is a mode, and no address is a unix socket.
-    """
-    given = list(addresses)
-    if mode is not None and all(path_of(address) is None for address in given):
-        listed = ", ".join(given)
-        raise ValueError(
-            f"got unix_mode=0o{mode:o} to listen on {listed}, expected an address unix:PATH too"
-        )
 
 
 def why_not_socket(path: str) -> str:

@@ -435,6 +435,40 @@ def test_a_time_limit_in_async_middleware_ends_the_call(serve: Serve, world: str
     )
 
 
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("before", [True, False])
+def test_async_middleware_that_waits_ends_with_its_call(
+    serve: Serve, world: str, before: bool
+) -> None:
+    """Nobody waits for it any more, and no thread is kept: the next call has one."""
+    waits, ended = threading.Event(), threading.Event()
+    patient = False
+
+    async def wait(_context: Any) -> AsyncIterator[None]:
+        if not before:
+            yield
+        if patient:
+            try:
+                waits.set()
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+        if before:
+            yield
+
+    app = App(schema=schema)
+    app.add_middleware(wait)
+    app.add(handler_of(Kind.UNARY_UNARY, world, lambda: None), PATHS[Kind.UNARY_UNARY])
+    with serve(app, threads=1) as client:
+        patient = True
+        call = client.method(PATHS[Kind.UNARY_UNARY]).future(Item())
+        assert waits.wait(20)
+        call.cancel()
+        assert ended.wait(20)
+        patient = False
+        assert client.call(PATHS[Kind.UNARY_UNARY], Item()).number == 1
+
+
 def test_middleware_of_an_app_runs_around_those_mounted(serve: Serve) -> None:
     """Outside of their own; what is mounted elsewhere is not touched, health and reflection are
     not either."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dynserve import AddressError
+from dynserve import AddressError, SettingError
+from dynserve.addresses import check_mode
 from dynserve.unix_mode import (
     bind_with_mode,
-    check_mode_is_used,
     parse_mode,
     path_of,
     why_not_socket,
@@ -85,13 +85,12 @@ def test_the_path_of_an_address() -> None:
 
 def test_a_mode_without_a_socket() -> None:
     """It would be without effect."""
-    check_mode_is_used(["127.0.0.1:1", "unix:a"], 0o660)
-    check_mode_is_used(["127.0.0.1:1"], None)
-    with pytest.raises(ValueError, match=r"^got unix_mode=") as caught:
-        check_mode_is_used(["127.0.0.1:1", "unix-abstract:a"], 0o660)
+    check_mode(["127.0.0.1:1", "unix:a"], 0o660)
+    check_mode(["127.0.0.1:1"], None)
+    with pytest.raises(SettingError) as caught:
+        check_mode(["127.0.0.1:1", "unix-abstract:a"], 0o660)
     assert str(caught.value) == (
-        "got unix_mode=0o660 to listen on 127.0.0.1:1, unix-abstract:a, expected an address"
-        " unix:PATH too"
+        "got unix_mode='660', expected an address unix:PATH beside 127.0.0.1:1, unix-abstract:a"
     )
 
 

@@ -174,7 +174,7 @@ class Peer:
         self._decoder.max_header_list_size = 1 << 24
         self._received = bytearray()
         self._block: tuple[int, bytearray] | None = None
-        self._credit: dict[int, int] = {}  # what may be sent, on the connection (0) and streams
+        self._credit = {0: 65535}  # what may be sent, on the connection (0) and streams
         self._next_stream = 1
         if greets:
             self.greet(settings or {SettingsFrame.INITIAL_WINDOW_SIZE: window}, window)
@@ -257,6 +257,7 @@ class Peer:
         if ends:
             frames[-1].flags.add("END_STREAM")
         self.send(*frames)
+        self._credit[0] -= len(data)
         return stream
 
     def call(self, headers: Pairs, data: bytes = b"", *, ends: bool = True) -> Answer:
@@ -267,7 +268,6 @@ class Peer:
         """Call with more than a window of data, as the server lets it through."""
         stream = self.new_stream()
         self.send_headers(stream, headers)
-        self._credit = {0: 65535, stream: self.settings.get(4, 65535)}
         self.until(lambda: bool(self.settings))
         self._credit[stream] = self.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, 65535)
         rest = memoryview(data)
