@@ -26,7 +26,16 @@ from dynserve.callables import function_of, place_of
 from dynserve.method import MethodInfo
 from dynserve.status import StatusError
 
-__all__ = ["Entered", "Middleware", "enter_async", "leave", "leave_async", "steps_of", "swallowed"]
+__all__ = [
+    "Entered",
+    "Middleware",
+    "enter_async",
+    "leave",
+    "leave_async",
+    "steps_of",
+    "swallowed",
+    "take_over",
+]
 
 _EXPECTED = "expected a generator function with one yield: def around(context): ...; yield; ..."
 
@@ -145,7 +154,7 @@ class _Group:
         self._task = asyncio.run_coroutine_threadsafe(self._run(middleware, context), self._loop)
         self._task.add_done_callback(self._is_over)
         context.add_callback(self._on_call_end)
-        _take_over(self._entered.result())
+        take_over(self._entered.result())
 
     async def _run(
         self, middleware: Sequence[Middleware], context: Any
@@ -195,7 +204,7 @@ class _Group:
             left, changed = self._task.result()
         except concurrent.futures.CancelledError:
             raise _over() from error
-        _take_over(changed)
+        take_over(changed)
         if left is not None:
             raise left
         raise StopIteration
@@ -205,7 +214,7 @@ class _Group:
             self._goes_on.set_result(error)
 
 
-def _take_over(changed: contextvars.Context) -> None:
+def take_over(changed: contextvars.Context) -> None:
     """Set what was set on the loop: middleware and handler share their context variables."""
     here = contextvars.copy_context()
     for variable, value in changed.items():

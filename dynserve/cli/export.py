@@ -70,7 +70,9 @@ def export(
             _, code = told.load_services()
         asked = _files_of(told.schema, names) if names else told.declared_files()
         # What is reflected has extensions, too.
-        files = told.schema.index.files if told.is_reflected else _with_imports(told.schema, asked)
+        files = (
+            told.schema.index.files if told.is_reflected else told.schema.index.with_imports(asked)
+        )
     texts = {} if proto_dir is None else _texts(told.schema, proto_dir, files, asked)
     if not force:
         check_nothing_is_lost(texts)
@@ -102,20 +104,6 @@ def _files_of(schema: Schema, symbols: Iterable[str]) -> set[str]:
             raise SymbolError("symbol", symbol, sorted(known))
         files.add(file)
     return files
-
-
-def _with_imports(schema: Schema, files: Iterable[str]) -> list[str]:
-    """The files and all that they import, each after its own imports."""
-    index = schema.index
-    found: set[str] = set()
-    todo = list(files)
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.add(file)
-            options = (name for name in index.option_dependencies(file) if name in index.files)
-            todo += [*index.dependencies(file), *options]
-    return [file for file in index.files if file in found]
 
 
 def _texts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from dynserve.errors import DescriptorError
@@ -32,13 +32,13 @@ def transcoding(schemas: Iterable[Schema], **options: Any) -> Transcoding:
         _add(files, schema, {schema.index.services[name] for name in schema.declared_services})
     if _DETAILS not in files:
         details = Schema.load(f"package:googleapis-common-protos/{_DETAILS}")
-        for name in _with_imports(details, [_DETAILS]):
+        for name in details.index.with_imports([_DETAILS]):
             files.setdefault(name, details.index.stripped(name))
     return Transcoding(join(files.values()), tuple(services), **options)
 
 
 def _add(files: dict[str, bytes], schema: Schema, wanted: Iterable[str]) -> None:
-    for name in _with_imports(schema, wanted):
+    for name in schema.index.with_imports(wanted):
         content = schema.index.stripped(name)
         if files.setdefault(name, content) != content:
             problem = (
@@ -46,17 +46,3 @@ def _add(files: dict[str, bytes], schema: Schema, wanted: Iterable[str]) -> None
                 " configuration for each of them"
             )
             raise DescriptorError(name, problem)
-
-
-def _with_imports(schema: Schema, files: Iterable[str]) -> Iterator[str]:
-    """The files and all that they import, each after its own imports."""
-    index = schema.index
-    found: set[str] = set()
-    todo = list(files)
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.add(file)
-            options = (name for name in index.option_dependencies(file) if name in index.files)
-            todo += [*index.dependencies(file), *options]
-    return (file for file in index.files if file in found)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from dynserve.middleware import take_over
 from dynserve.status import StatusError
 
 from .pipes import END, ToLoop, ToThread
@@ -185,7 +186,7 @@ class Flow:
             error, result = await done
         finally:
             self._has_thread = has_thread
-        _adopt(variables)
+        take_over(variables)
         if error is not None:
             raise error
         return result
@@ -217,7 +218,7 @@ class Flow:
         try:
             while (item := await pipe.receive()) is not END:
                 yield item
-            _adopt(pipe.variables)
+            take_over(pipe.variables)
         finally:
             pipe.stop()
             self.drop(pipe)
@@ -300,7 +301,7 @@ class _Errand:
     def outcome(self) -> Any:
         """What it returned, or raised; on the thread, at its end."""
         if self._variables is not None:
-            _adopt(self._variables)
+            take_over(self._variables)
         error, self._error = self._error, None
         if isinstance(error, asyncio.CancelledError):
             if self._is_stopped:
@@ -331,14 +332,6 @@ class Sending(_Errand):
         if item is END:
             self.outcome()
         return item
-
-
-def _adopt(variables: contextvars.Context) -> None:
-    """Set here what was set on the other side."""
-    here = contextvars.copy_context()
-    for variable, value in variables.items():
-        if variable not in here or here[variable] is not value:
-            variable.set(value)
 
 
 def run_logged(callback: Callable[[], object]) -> None:

@@ -148,6 +148,18 @@ class Index:
         fields = _fields(memoryview(self._files[file]))
         return [str(v, "utf-8") for n, v in fields if n == _OPTION_IMPORT and v is not None]
 
+    def with_imports(self, files: Iterable[str]) -> list[str]:
+        """The files and all that they import, each after its own imports."""
+        found: set[str] = set()
+        todo = list(files)
+        while todo:
+            file = todo.pop()
+            if file not in found:
+                found.add(file)
+                options = (name for name in self.option_dependencies(file) if name in self.files)
+                todo += [*self.dependencies(file), *options]
+        return [file for file in self.files if file in found]
+
     def file_of(self, symbol: str) -> str | None:
         """The file that could define the symbol: it defines its outermost part."""
         if symbol in self.services:
