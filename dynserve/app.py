@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from dynserve.callables import place_of
+from dynserve.composition import Served, compose
 from dynserve.errors import SettingError, SourceError
-from dynserve.lifespan import Lifespan, checked_lifespan
+from dynserve.lifespan import checked_lifespan
 from dynserve.middleware import Middleware
-from dynserve.policies import policy_of, policy_of_settings
 from dynserve.schema import Schema
 from dynserve.schema.sources import Source
 from dynserve.server import DEFAULT_ADDRESS, Server
-from dynserve.service import Around, Handler, Registry, Service
+from dynserve.service import Handler, Registry, Service
 from dynserve.settings import Settings, checked_settings
 from dynserve.status import ErrorRules, StatusError
 from dynserve.unit import Unit
@@ -98,12 +98,12 @@ class App(Registry):
         self._sources = sources or given.sources
         self._include = (*given.include, *include)
         self._search = given.search
-        self._services: dict[str, Service] = {}
-        self._mounted: list[App] = []
-        self._rules = ErrorRules()
-        self._on_option: dict[str, list[Middleware]] = {}
-        self._policy: Policy | None = None
-        self._lifespan: Callable[[], Any] | None = None
+        self.services: dict[str, Service] = {}
+        self.mounted: list[App] = []
+        self.rules = ErrorRules()
+        self.option_middleware: dict[str, list[Middleware]] = {}
+        self.policy: Policy | None = None
+        self.lifespan_function: Callable[[], Any] | None = None
         self.takes_default_sources = not sources and schema is None
         if schema is not None:
             self.schema = schema
@@ -123,7 +123,7 @@ class App(Registry):
 
     def service(self, name: str) -> Service:
         """The service of that full name, to register handlers with; the same one every time."""
-        return self._services.setdefault(name, Service(name))
+        return self.services.setdefault(name, Service(name))
 
     def add_servicer(self, servicer: object, service: str) -> None:
         """Register the methods of an object by rpc name; see :meth:`Service.add_servicer`."""
@@ -141,7 +141,7 @@ class App(Registry):
         """
 
         def register(handler: _Rule[_Error]) -> _Rule[_Error]:
-            self._rules.add(error, handler)
+            self.rules.add(error, handler)
             return handler
 
         return register
@@ -175,7 +175,7 @@ class App(Registry):
         """
 
         def register(function: Handler) -> Handler:
-            self._on_option.setdefault(name, []).append(Middleware(function, None))
+            self.option_middleware.setdefault(name, []).append(Middleware(function, None))
             return function
 
         return register if middleware is None else register(middleware)
@@ -190,9 +190,9 @@ class App(Registry):
             TypeError: it is no generator function without arguments.
             ValueError: the app has a lifespan.
         """
-        if self._lifespan is not None:
-            raise ValueError(f"the app has a lifespan: {place_of(self._lifespan)}")
-        self._lifespan = checked_lifespan(function)
+        if self.lifespan_function is not None:
+            raise ValueError(f"the app has a lifespan: {place_of(self.lifespan_function)}")
+        self.lifespan_function = checked_lifespan(function)
         return function
 
     def auth(
@@ -219,9 +219,9 @@ class App(Registry):
         """
         from dynserve.auth.policy import Policy  # not needed where everybody may call
 
-        if self._policy is not None:
-            raise ValueError(f"the app has authentication: {self._policy!r}")
-        self._policy = Policy(authenticate, public=public, health=health, reflection=reflection)
+        if self.policy is not None:
+            raise ValueError(f"the app has authentication: {self.policy!r}")
+        self.policy = Policy(authenticate, public=public, health=health, reflection=reflection)
 
     def mount(self, other: App) -> None:
         """Serve another app beside this one.
@@ -239,48 +239,26 @@ class App(Registry):
             raise TypeError(f"got {given!r} to mount, expected an App")
         if self in other.tree():
             raise ValueError("an app cannot be mounted in itself")
-        self._mounted.append(other)
+        self.mounted.append(other)
 
     def tree(self) -> list[App]:
         """This app and all that are mounted in it, each once."""
         found: dict[App, None] = {self: None}
-        for app in self._mounted:
+        for app in self.mounted:
             found.update(dict.fromkeys(app.tree()))
         return list(found)
 
-    def units(self, defaults: Settings | None = None) -> list[Unit]:
-        """What a server binds: this app and those mounted.
+    def served(self, settings: Settings) -> Served:
+        """What a server of this app binds with these settings; see :func:`compose`."""
+        return compose(self, settings)
 
-        Raises:
-            SettingError: settings ask for authentication, and the app has its own.
-        """
-        settings = defaults or self.settings_with({})
-        return self._units(settings, Around(), policy_of_settings(settings), set())
+    def units(self) -> list[Unit]:
+        """What a server binds by the app's own settings: this app and those mounted."""
+        return self.served(self.settings_with({})).units
 
-    def _units(
-        self, settings: Settings, outer: Around, policy: Policy | None, done: set[App]
-    ) -> list[Unit]:
-        done.add(self)
-        around, policy = outer.then(self.around), self._policy or policy
-        units = []
-        if not self._is_empty():
-            lifespan = Lifespan(self._lifespan) if self._lifespan is not None else None
-            units.append(
-                Unit(
-                    self.schema,
-                    [self, *self._services.values()],
-                    self._rules,
-                    around=around,
-                    on_option=self._on_option,
-                    policy=policy,
-                    lifespan=lifespan,
-                    validates=settings.validate,
-                )
-            )
-        for app in self._mounted:
-            if app not in done:
-                units += app._units(settings, around, policy, done)
-        return units
+    def schemas(self) -> list[Schema]:
+        """The schemas of this app and of those mounted, each once."""
+        return list(dict.fromkeys(app.schema for app in self.tree() if app.has_unit()))
 
     def server(
         self,
@@ -311,8 +289,9 @@ class App(Registry):
                 "App()", "has no source and no handler; write App('my.proto'), or give --proto"
             )
         said = self.settings_with(settings)
+        units, policy = self.served(said)
         return Server(
-            self.units(said),
+            units,
             link.listen if link is not None else listen or (DEFAULT_ADDRESS,),
             settings=said,
             link=link,
@@ -320,7 +299,7 @@ class App(Registry):
             options=options,
             compression=compression,
             observers=observers,
-            policy=policy_of([app._policy for app in self.tree()], said),
+            policy=policy,
         )
 
     def run(
@@ -373,24 +352,25 @@ class App(Registry):
             SettingError: a value cannot be, or two apps that are mounted say different things.
             TypeError: there is no such setting.
         """
+        return Settings(given, self._said())
+
+    def _said(self) -> dict[str, Any]:
         said: dict[str, Any] = {}
-        for app in self.tree()[1:]:
-            for name, value in app.settings.items():
+        for app in self.mounted:
+            for name, value in app._said().items():
                 if name not in self.settings and said.setdefault(name, value) != value:
                     expected = f"what another app says that is mounted beside it: {said[name]!r}"
                     raise SettingError(name, value, expected)
-        return Settings(given, said | self.settings)
+        return said | self.settings
 
     def is_empty(self) -> bool:
         """Whether there is nothing to serve, in this app and in those mounted."""
-        return all(app._is_empty() for app in self.tree())
+        return not any(app.has_unit() for app in self.tree())
 
-    def _is_empty(self) -> bool:
-        """An app that only holds others together has no schema."""
-        return not self._sources and "schema" not in self.__dict__ and not self._has_handlers()
-
-    def _has_handlers(self) -> bool:
-        return bool(self.registrations or self._services or self.fallback_handler)
+    def has_unit(self) -> bool:
+        """Whether there is something in this app itself, rather than in those mounted in it."""
+        is_sourced = bool(self._sources) or "schema" in self.__dict__
+        return is_sourced or bool(self.registrations or self.services or self.fallback_handler)
 
 
 def say_waiting(server: Server) -> None:
@@ -403,4 +383,6 @@ def say_waiting(server: Server) -> None:
 def _say_addresses(server: Server) -> None:
     for address in server.addresses:
         sys.stderr.write(f"Listening on {address}\n")
+    if server.metrics_address:
+        sys.stderr.write(f"Metrics on http://{server.metrics_address}/metrics\n")
     sys.stderr.flush()

@@ -6,7 +6,7 @@ Every service becomes what ``grpc.method_handlers_generic_handler`` makes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -19,11 +19,18 @@ from dynserve.schema import Schema
 from dynserve.service import Around, Registration
 from dynserve.unit import Unit
 
+if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
+
 __all__ = ["Unit", "bind"]
 
 
-def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
+def bind(
+    units: Iterable[Unit], late: Iterable[LateService] = (), policy: Policy | None = None
+) -> Routes:
     """Fit the handlers of all units to their schemas; those of late services have time.
+
+    ``policy`` says who is told what is not there.
 
     Raises:
         BindError: something does not fit; every problem found is in it.
@@ -34,7 +41,7 @@ def bind(units: Iterable[Unit], late: Iterable[LateService] = ()) -> Routes:
         binder.add(unit)
     for service in late:
         binder.add_late(service)
-    return binder.finish()
+    return binder.finish(policy)
 
 
 class _Entry(NamedTuple):
@@ -57,7 +64,6 @@ class _Binder:
         self._unknown: set[tuple[Schema, str]] = set()  # services that are not in the schema
 
     def add(self, unit: Unit) -> None:
-        self.problems += unit.problems()
         entries = self._entries(unit)
         fallbacks = self._fallbacks_of(unit)
         named = [r.service_name for r in unit.registries if r.service_name is not None]
@@ -78,11 +84,11 @@ class _Binder:
         else:
             self._is_new(service.name, service.schema)
 
-    def finish(self) -> Routes:
+    def finish(self, policy: Policy | None) -> Routes:
         if self.problems:
             raise BindError(self.problems)
         services = dict(sorted(self.services.items()))
-        return Routes(services, self.table, bound_late(self.late))
+        return Routes(services, self.table, bound_late(self.late), policy)
 
     def _is_new(self, service: str, schema: Schema) -> bool:
         """Whether no other schema has the service; noted where one has."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["channel_arguments"]
 
+_LARGEST = (1 << 31) - 1  # what the core takes as an int
 _ALWAYS = {
     # A port belongs to one process: with SO_REUSEPORT, on by default in gRPC, a stale server would
     # go on taking every other connection.
@@ -56,7 +57,7 @@ def channel_arguments(
         if value is not None:
             arguments[argument] = max(1, round(value * 1000))
     # Between a soft limit and the hard one the core refuses by chance, and it does at the limit.
-    size = settings.max_metadata_size + 1
+    size = min(settings.max_metadata_size, _LARGEST - 1) + 1
     arguments["grpc.max_metadata_size"] = arguments["grpc.absolute_max_metadata_size"] = size
     if settings.admin:
         arguments["grpc.enable_channelz"] = 1

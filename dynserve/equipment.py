@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from dynserve.engines import engine_maker
 from dynserve.errors import SettingError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Equipment", "access_log_shown", "check_xds"]
 
-_ACCESS = "dynserve.access"
+_grpcs_log = logging.getLogger("grpc._cython.cygrpc")
+
+_PACKAGE, _ACCESS = "dynserve", "dynserve.access"
 _BOOTSTRAP = ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG")
 
 Credentials = Callable[[], "grpc.ServerCredentials | None"]
@@ -56,6 +59,7 @@ class Equipment:
         self.credentials = _credentials_of(settings, credentials)
         self.observers: list[Observer] = []
         self._metrics: Metrics | None = None
+        self._metrics_at: str | None = None
         self._endpoint: MetricsServer | None = None
         if settings.traces:
             from dynserve.observe import Traces
@@ -66,7 +70,8 @@ class Equipment:
 
             self._metrics = Metrics()
             if not is_worker:
-                self._endpoint = MetricsServer(settings.metrics, self._metrics.registry)
+                MetricsServer(settings.metrics)  # which checks the address
+                self._metrics_at = settings.metrics
             self.observers.append(self._metrics)
         if settings.access_log != "off":
             from dynserve.observe import AccessLog
@@ -84,15 +89,29 @@ class Equipment:
         Raises:
             AddressError: the address for metrics cannot be had.
         """
+        _grpcs_log.addFilter(self._tells_no_secret)
         if self._metrics is not None:
             self._metrics.prepare(methods())
-        if self._endpoint is not None:
-            self._endpoint.start()
+            if self._metrics_at is not None:
+                from dynserve.observe import MetricsServer
+
+                endpoint = MetricsServer(self._metrics_at, self._metrics.registry)
+                endpoint.start()
+                self._endpoint = endpoint
 
     def stop(self) -> None:
         """End what runs; a second time it does nothing."""
+        _grpcs_log.removeFilter(self._tells_no_secret)
         if self._endpoint is not None:
             self._endpoint.close()
+
+    def _tells_no_secret(self, record: logging.LogRecord) -> bool:
+        """Whether this is not about metadata that is not UTF-8, which gRPC logs with its value.
+
+        That may be an Authorization header.
+        https://github.com/grpc/grpc/blob/master/src/python/grpcio/grpc/_cython/_cygrpc/metadata.pyx.pxi
+        """
+        return not str(record.msg).startswith("Invalid encoding on")
 
 
 def _credentials_of(settings: Settings, given: grpc.ServerCredentials | None) -> Credentials:
@@ -124,7 +143,7 @@ def check_xds(listen: Iterable[str], settings: Settings) -> None:
     problem = ""
     if not any(map(os.environ.get, _BOOTSTRAP)):
         problem = f"{' or '.join(_BOOTSTRAP)} in the environment"
-    elif settings.engine == "aio":
+    elif engine_maker(settings.engine).__name__ != "QueueEngine":  # "auto" may be aio, too
         problem = "the engine 'queue': grpc.aio has no xDS"
     elif any(one.startswith("unix") or one.endswith(":0") for one in listen):
         problem = "addresses HOST:PORT with a port, which the control plane knows"
@@ -140,7 +159,8 @@ def access_log_shown(settings: Settings) -> Iterator[None]:
     server.
     """
     logger = logging.getLogger(_ACCESS)
-    if settings.access_log == "off" or logger.handlers:
+    configured = logger.handlers or logging.getLogger(_PACKAGE).handlers
+    if settings.access_log == "off" or configured:
         yield
         return
     from dynserve.observe import BatchedHandler, JSONFormatter

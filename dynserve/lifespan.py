@@ -36,12 +36,13 @@ def checked_lifespan(function: Callable[[], Any]) -> Callable[[], Any]:
 class Lifespan:
     """One run of a lifespan function: of one app in one server. Used on one loop.
 
-    ``shared`` has what it yielded, for contexts to give.
+    ``shared`` has what it yielded, for contexts to give. ``owner`` is the app.
     """
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], owner: object) -> None:
         self.shared = Shared()
-        self.function = function
+        self.owner = owner
+        self._function = function
         self._generator: Any = None
 
     async def start(self) -> None:
@@ -52,14 +53,14 @@ class Lifespan:
         """
         if self._generator is not None:
             return
-        generator = self.function()
+        generator = self._function()
         try:
             if isinstance(generator, AsyncGenerator):
                 self.shared.value = await anext(generator)
             else:
                 self.shared.value = next(generator)
         except (StopIteration, StopAsyncIteration):
-            where = place_of(self.function)
+            where = place_of(self._function)
             raise RuntimeError(f"lifespan {where} ended without a yield") from None
         self._generator = generator
 
@@ -83,4 +84,4 @@ class Lifespan:
             await generator.aclose()
         else:
             generator.close()
-        raise RuntimeError(f"lifespan {place_of(self.function)} has more than one yield")
+        raise RuntimeError(f"lifespan {place_of(self._function)} has more than one yield")

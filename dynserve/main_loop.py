@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
-__all__ = ["first_of", "on_signals", "run_loop", "run_main", "secrets_not_logged"]
+__all__ = ["first_of", "on_signals", "run_loop", "run_main"]
 
 
 async def first_of(*awaitables: Awaitable[object]) -> None:
@@ -67,24 +66,6 @@ async def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
             loop.call_exception_handler(context)
 
 
-@contextlib.contextmanager
-def secrets_not_logged() -> Iterator[None]:
-    """Keep gRPC from logging metadata that is not UTF-8, an Authorization header too, with values.
-
-    https://github.com/grpc/grpc/blob/master/src/python/grpcio/grpc/_cython/_cygrpc/metadata.pyx.pxi
-    """
-
-    def is_harmless(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Invalid encoding on")
-
-    logger = logging.getLogger("grpc._cython.cygrpc")
-    logger.addFilter(is_harmless)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_harmless)
-
-
 class Stopping:
     """What was asked of a server that runs: to stop, and to stop at once. Used on one loop.
 
@@ -114,10 +95,12 @@ class Stopping:
         if self._left is not None:
             self._left -= 1
 
-    def on_stop(self, is_replaced: bool) -> None:
-        """A supervisor says so."""
+    def on_stop(self, why: str) -> None:
+        """A supervisor says so: all are ``"stopping"`` or ``"interrupted"``, or this is
+        ``"replaced"``.
+        """
         if not self.first.is_set():
-            self.is_replaced, self.drains = is_replaced, not is_replaced
+            self.is_replaced, self.drains = why == "replaced", why == "stopping"
             self.first.set()
 
 

@@ -17,7 +17,8 @@ import concurrent.futures
 import contextlib
 import contextvars
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+import types
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -151,9 +152,12 @@ class _Group:
         self._entered: concurrent.futures.Future[contextvars.Context] = concurrent.futures.Future()
         self._goes_on: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._is_handling = False  # the loop's
+        self._is_over_already = False  # when the handler ended
+        self._context = context
         self._task = asyncio.run_coroutine_threadsafe(self._run(middleware, context), self._loop)
         self._task.add_done_callback(self._is_over)
-        context.add_callback(self._on_call_end)
+        if not context.add_callback(self._on_call_end):  # it has ended
+            self._on_call_end()
         take_over(self._entered.result())
 
     async def _run(
@@ -177,7 +181,7 @@ class _Group:
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:  # loop
-        if not self._is_handling:
+        if not (self._is_handling or self._is_over_already):  # else it cleans up, in peace
             self._task.cancel()
 
     def _is_over(self, task: concurrent.futures.Future[Any]) -> None:
@@ -185,7 +189,7 @@ class _Group:
             return
         error: BaseException | None = _over()
         if not task.cancelled():
-            error = task.exception() or task.result()[0] or error
+            error = task.exception() or task.result()[0] or _forgiven()
         if isinstance(error, asyncio.CancelledError):
             error = _over()
         self._entered.set_exception(error)
@@ -199,6 +203,7 @@ class _Group:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
+        self._is_over_already = not self._context.is_active()
         self._loop.call_soon_threadsafe(self._go_on, error)
         try:
             left, changed = self._task.result()
@@ -245,7 +250,7 @@ async def leave_async(
     while entered:
         generator = entered.pop()
         try:
-            if isinstance(generator, AsyncGenerator):
+            if isinstance(generator, types.AsyncGeneratorType):
                 if error is None:
                     await generator.asend(_code_of(context))
                 else:
@@ -259,7 +264,7 @@ async def leave_async(
         except BaseException as raised:
             error = _original(raised, error)
         else:
-            if isinstance(generator, AsyncGenerator):
+            if isinstance(generator, types.AsyncGeneratorType):
                 await generator.aclose()
             else:
                 generator.close()
@@ -301,6 +306,13 @@ def _did_not_yield(one: Middleware) -> RuntimeError:
 
 def _yielded_twice(generator: Any) -> RuntimeError:
     return RuntimeError(f"middleware {generator.__qualname__} has more than one yield")
+
+
+def _forgiven() -> RuntimeError:
+    return RuntimeError(
+        "async middleware let the exception of another end, which came before the handler; raise a"
+        " StatusError to refuse a call"
+    )
 
 
 def _over() -> grpc.RpcError:

@@ -34,7 +34,8 @@ class CallRecord:
             handler and given by it, in messages and in their bytes before compression.
         code: what the call ended with, None before.
         details: the text that was sent with it.
-        error: what the handler, or what runs around it, raised.
+        error: what the handler, or what runs around it, raised; gone when observers were told,
+            for its traceback holds what holds it.
         error_id: what the peer got in place of the text of an error that nobody foresaw.
         seconds: how long it took.
     """
@@ -109,3 +110,4 @@ class Watched:
                 observer.end(record, token)
             except Exception:
                 _log.exception("observer %r failed at the end of a call", observer)
+        record.error = None

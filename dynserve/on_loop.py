@@ -8,6 +8,8 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Iterator
 from typing import Any
 
+import grpc
+
 __all__ = ["OnLoop", "close", "close_async"]
 
 _NO_LOOP = "a sync handler returned an awaitable; declare it with 'async def'"
@@ -41,7 +43,12 @@ class OnLoop:
         self._future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
         if not self._call.is_active():  # it ended before the callback had something to cancel
             self._future.cancel()
-        return self._future.result()
+        try:
+            return self._future.result()
+        except concurrent.futures.CancelledError as error:
+            if self._call.is_active():
+                raise
+            raise grpc.RpcError("the call was cancelled") from error
 
     def iterate(self, responses: AsyncIterable[Any]) -> Iterator[Any]:
         """The items of an async iterable, which is closed at the end."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dynserve.errors import BindError, SettingError, did_you_mean
+from dynserve.settings import SETTINGS
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
@@ -22,25 +23,32 @@ _AUTHENTICATORS = (
     "auth_api_keys",
     "auth_client_cert",
 )
+_OPENINGS = ("auth_public", "auth_health", "auth_reflection")  # of no effect without one
 
 
-def policy_of(policies: Sequence[Policy | None], settings: Settings) -> Policy | None:
+def policy_of(
+    policies: Sequence[Policy | None], settings: Settings, asked_for: Policy | None
+) -> Policy | None:
     """What guards that which is of no app: reflection, health, methods that are not there.
 
     ``policies`` are those of the app that is served and of those mounted in it. Where the first has
-    none, whoever may call one of the others may: reflection shows all of them.
+    none, whoever may call one of the others may: reflection shows all of them. ``asked_for`` is
+    what the settings ask for.
 
     Raises:
-        SettingError: settings ask for authentication, and an app has its own.
+        SettingError: settings ask for authentication, and an app has its own; or one has no effect
+            without another.
         CredentialsError: what they name cannot be used.
     """
     found = [policy for policy in policies if policy is not None]
-    asked = _asked(settings)
+    asked = _asked(settings) | _opened(settings)
     if asked and found:
         name = next(iter(asked))
         raise SettingError(name, asked[name], "nothing: the app has authentication of its own")
     if not found:
-        return policy_of_settings(settings)
+        for name, value in _opened(settings).items() if asked_for is None else ():
+            raise SettingError(name, value, "auth_tokens, or another authenticator, beside it")
+        return asked_for
     if policies[0] is not None or len(set(found)) == 1:
         return found[0]
     from dynserve.auth import Policy, any_of
@@ -57,10 +65,14 @@ def policy_of_settings(settings: Settings) -> Policy | None:
 
     Raises:
         CredentialsError: what they name cannot be used.
+        SettingError: one has no effect without another.
     """
     asked = _asked(settings)
     if not asked:
         return None
+    if settings.auth_client_cert and settings.tls_client_ca is None:
+        expected = "tls_client_ca beside it, for clients to be asked for a certificate"
+        raise SettingError("auth_client_cert", settings.auth_client_cert, expected)
     from dynserve.auth import Policy, from_settings  # not needed where everybody may call
 
     authenticate = from_settings(**asked)
@@ -68,7 +80,7 @@ def policy_of_settings(settings: Settings) -> Policy | None:
         return None
     return Policy(
         authenticate,
-        public=settings.auth_public,
+        public=settings.auth_public or (),
         health=settings.auth_health,
         reflection=settings.auth_reflection,
     )
@@ -76,7 +88,7 @@ def policy_of_settings(settings: Settings) -> Policy | None:
 
 def _asked(settings: Settings) -> dict[str, Any]:
     given = {name: getattr(settings, name) for name in _AUTHENTICATORS}
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def check_public(policies: Iterable[Policy | None], routes: Routes) -> None:
@@ -85,7 +97,7 @@ def check_public(policies: Iterable[Policy | None], routes: Routes) -> None:
     Raises:
         BindError: it is not.
     """
-    found = {policy for policy in policies if policy is not None}
+    found = dict.fromkeys(policy for policy in policies if policy is not None)
     if not found:
         return
     paths = [
@@ -99,4 +111,9 @@ def check_public(policies: Iterable[Policy | None], routes: Routes) -> None:
         for name in policy.unmatched(paths)
     ]
     if problems:
-        raise BindError(problems)
+        raise BindError(list(dict.fromkeys(problems)))
+
+
+def _opened(settings: Settings) -> dict[str, Any]:
+    given = {name: getattr(settings, name) for name in _OPENINGS}
+    return {name: value for name, value in given.items() if value != SETTINGS[name].default}

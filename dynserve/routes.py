@@ -13,14 +13,18 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from dynserve.names import Alike, quoted
 from dynserve.schema import Schema
 from dynserve.status import StatusError, unforeseen
-from dynserve.surrounded import OPEN, Gate
+from dynserve.surrounded import Gate
+
+if TYPE_CHECKING:
+    from dynserve.auth.policy import Policy
+    from dynserve.observer import Observer
 
 __all__ = ["BoundService", "LateService", "Router", "Routes", "bound_late"]
 
@@ -108,7 +112,7 @@ class Routes:
 
     ``services`` are sorted by name: those that the sources declare, and those that have handlers.
     ``table`` has what serves a path, ``late`` gives what is bound when a path is first called, and
-    ``unknown`` says what is near a path that nothing serves.
+    ``unknown`` says what is near a path that nothing serves; ``policy`` says who is told.
     """
 
     def __init__(
@@ -116,8 +120,10 @@ class Routes:
         services: Mapping[str, BoundService | LateService],
         table: Mapping[str, grpc.GenericRpcHandler],
         late: Callable[[str], grpc.GenericRpcHandler | None],
+        policy: Policy | None = None,
     ) -> None:
         self.services = services
+        self.policy = policy
         self.table = table
         self.late = late
         self.unknown = _Unknown(services).explain
@@ -133,16 +139,19 @@ class Router(grpc.GenericRpcHandler):
 
     Args:
         routes: what is served; may be replaced at any time.
-        gate: stands in front of what nobody handles.
+        observers: see what is refused here, too.
         max_metadata_size: bytes, as HTTP/2 counts them; a call with more is refused. gRPC's core
-            has a limit of its own, but not for what comes in several frames.
+            has the same limit, unless its options say otherwise.
     """
 
     def __init__(
-        self, routes: Routes, gate: Gate = OPEN, max_metadata_size: int = sys.maxsize
+        self,
+        routes: Routes,
+        observers: Sequence[Observer] = (),
+        max_metadata_size: int = sys.maxsize,
     ) -> None:
         self.routes = routes
-        self._gate = gate
+        self._observers = observers
         self._max_metadata_size = max_metadata_size
 
     def service(
@@ -150,32 +159,42 @@ class Router(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The method handler for a path; for an unknown one, a handler that says what is near."""
         path = handler_call_details.method
-        metadata = handler_call_details.invocation_metadata
+        routes = self.routes  # once: the whole call is served from this snapshot
         size = 0
-        for key, value in metadata:
+        for key, value in handler_call_details.invocation_metadata:
             size += len(key) + len(value) + _ENTRY_OVERHEAD
         if size > self._max_metadata_size:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            limit = self._max_metadata_size
-            return self._refusal(path, StatusError(code, f"metadata is larger than {limit} bytes"))
-        routes = self.routes  # once: the whole call is served from this snapshot
+            return self._refusal(routes, path, self._too_large)
         try:
             generic = routes.table.get(path) or routes.late(path)
-            if generic is None:
-                code = grpc.StatusCode.UNIMPLEMENTED
-                return self._refusal(path, StatusError(code, routes.unknown(path)))
         except Exception as error:  # what is bound late cannot be: its file cannot be built, say
-            return self._refusal(path, unforeseen(error, path))
+            status = unforeseen(error, path)
+            return self._refusal(routes, path, lambda _path: status)
+        if generic is None:
+            return self._refusal(routes, path, _unimplemented(routes))
         return generic.service(handler_call_details)
 
-    def _refusal(self, path: str, status: StatusError) -> grpc.RpcMethodHandler[Any, Any]:
+    def _too_large(self, _path: str) -> StatusError:
+        text = f"metadata is larger than {self._max_metadata_size} bytes"
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _refusal(
+        self, routes: Routes, path: str, status: Callable[[str], StatusError]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         """Answers any call, of whatever kind, with a status before it reads a request."""
-        gate = self._gate
+        gate = Gate(self._observers, routes.policy)
 
         async def refuse(_requests: Any, call: Any) -> None:
             await gate.refuse(path, status, call)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _unimplemented(routes: Routes) -> Callable[[str], StatusError]:
+    def status(path: str) -> StatusError:
+        return StatusError(grpc.StatusCode.UNIMPLEMENTED, routes.unknown(path))
+
+    return status
 
 
 def bound_late(

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
@@ -17,28 +15,23 @@ import grpc
 
 from dynserve.addresses import check_mode
 from dynserve.binding import bind
-from dynserve.builtin import Drain, Health, reflection_services
+from dynserve.builtin import REFLECTION, Drain, Health, reflection_services
 from dynserve.channel_arguments import channel_arguments
 from dynserve.dump import dump
 from dynserve.engine.limits import CallLimits
 from dynserve.engines import engine_maker, new_event_loop
-from dynserve.equipment import Equipment, access_log_shown, check_xds
+from dynserve.equipment import Equipment, check_xds
 from dynserve.errors import UnhandledMethodsError
-from dynserve.main_loop import (
-    Stopping,
-    first_of,
-    on_signals,
-    run_loop,
-    run_main,
-    secrets_not_logged,
-)
+from dynserve.main_loop import run_loop, run_main
 from dynserve.policies import check_public
-from dynserve.routes import Router, Routes
+from dynserve.routes import BoundService, LateService, Router, Routes
+from dynserve.runner import run_until_stopped
 from dynserve.settings import Settings
 from dynserve.supervisor import Supervisor
-from dynserve.surrounded import Gate
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from dynserve.auth.policy import Policy
     from dynserve.engine.base import Engine
     from dynserve.lifespan import Lifespan
@@ -47,14 +40,20 @@ if TYPE_CHECKING:
     from dynserve.unit import Unit
     from dynserve.workers.link import Link
 
+    class Composed(Protocol):
+        """An app, which is a floor above."""
+
+        def served(self, settings: Settings, /) -> tuple[list[Unit], Policy | None]:
+            """What it has to be bound, and who may call what is of no unit."""
+
+
 __all__ = ["DEFAULT_ADDRESS", "Server"]
 
 _log = logging.getLogger("dynserve.server")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-_A_WHILE = 0.5  # seconds of stopping, after which a person would wonder
 _THIS_MACHINE = ("127.", "localhost:", "[::1]:", "unix:", "unix-abstract:")
-_BUILT_IN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1", "/grpc.channelz.v1.", "/dynserve.")
+_UNLIMITED = frozenset({"grpc.health.v1.Health", *REFLECTION})
 
 
 class Server:
@@ -111,20 +110,14 @@ class Server:
             self.settings, credentials, self._listen, is_worker=link is not None
         )
         self._observers = (*self._equipment.observers, *observers)
-        self._policy = policy
         self._drain = Drain()
         self._health = Health() if self.settings.health else None
-        self._builtin = [self._health.service(policy)] if self._health else []
-        if self.settings.reflection:
-            self._builtin += reflection_services(self._current_routes, self._drain, policy)
-        if self.settings.admin:
-            from dynserve.builtin.admin import admin_services  # an extra
-
-            self._builtin += admin_services(self.dump, policy)
         self._lifespans: list[Lifespan] = []
         self._ending: asyncio.Task[None] | None = None
-        gate = Gate(self._observers, policy)
-        self._router = Router(self._bind(units), gate, self.settings.max_metadata_size)
+        self._starting: asyncio.Future[None] | None = None
+        self._replacing: asyncio.Lock | None = None
+        routes, self._lifespans = self._bind(units, policy)
+        self._router = Router(routes, self._observers, self.settings.max_metadata_size)
         make = functools.partial(
             _make_engine,
             self.settings.engine,
@@ -173,44 +166,70 @@ class Server:
             RuntimeError: the server was started before.
             Exception: whatever a lifespan raises.
         """
-        if self._supervisor.is_started:
+        if self._supervisor.is_started or self._starting is not None:
             raise RuntimeError("a server starts once; make another with app.server()")
+        self._starting = asyncio.get_running_loop().create_future()  # who stops it waits for that
         try:
             for lifespan in self._lifespans:
                 await lifespan.start()
             self._equipment.start(self._methods)
             self._report_health()
-            self._warn_of_plain_text()
+            self._warn()
             self._addresses = await self._supervisor.start(self._listen)
         except BaseException:
             self._equipment.stop()
             await _end_all(self._lifespans)
             raise
+        finally:
+            self._starting.set_result(None)
+            self._starting = None
 
-    def _warn_of_plain_text(self) -> None:
-        """Secrets that a network can read are none."""
-        open_ = [one for one in self._listen if not one.startswith(_THIS_MACHINE)]
-        if self._policy is not None and open_ and self._equipment.credentials() is None:
+    def _warn(self) -> None:
+        """What is open to a network and should not be, most likely."""
+        networks = [one for one in self._listen if not one.startswith(_THIS_MACHINE)]
+        policy = self._router.routes.policy
+        if not networks:
+            return
+        if policy is not None and not self.settings.xds and self._equipment.credentials() is None:
+            # Secrets that a network can read are none.
             what = "calls are authenticated, but connections to %s are not encrypted"
-            _log.warning(f"{what}: set tls_cert and tls_key, or put a proxy in front", open_[0])
+            _log.warning(f"{what}: set tls_cert and tls_key, or put a proxy in front", networks[0])
+        if policy is None and self.settings.admin:
+            _log.warning("the admin services on %s are open to everybody", networks[0])
 
-    async def replace(self, units: Iterable[Unit]) -> None:
-        """Serve these units from the next call on; calls under way keep what they started with.
+    async def replace(self, app: Composed) -> None:
+        """Serve this app from the next call on; calls under way keep what they started with.
 
-        A lifespan that runs already goes on, a new one is started; what is not needed any more ends
-        with the server, since calls may still use it.
+        It is served with the settings that the server has. A lifespan that runs already goes on, a
+        new one is started; what is not needed any more ends with the server, since calls may still
+        use it.
+
+        Args:
+            app: an :class:`App`.
 
         Raises:
             BindError, UnhandledMethodsError: as when the server was made; nothing is replaced.
+            SettingError: the app does not go together with the settings; nothing is replaced.
             Exception: whatever a lifespan raises; nothing is replaced.
         """
-        known = len(self._lifespans)
-        routes = self._bind(units)
-        if self._supervisor.is_started:
-            for lifespan in self._lifespans[known:]:
-                await lifespan.start()
-        self._router.routes = routes
-        self._report_health()
+        if self._replacing is None:
+            self._replacing = asyncio.Lock()
+        async with self._replacing:
+            units, policy = app.served(self.settings)
+            routes, lifespans = self._bind(units, policy)
+            new = [lifespan for lifespan in lifespans if lifespan not in self._lifespans]
+            if self._supervisor.is_started:
+                started: list[Lifespan] = []
+                try:
+                    for lifespan in new:
+                        await lifespan.start()
+                        started.append(lifespan)
+                except BaseException:
+                    await _end_all(started)
+                    raise
+            self._lifespans = [*self._lifespans, *new]
+            self._router.routes = routes
+            self._report_health()
 
     async def set_health(self, service: str, serving: bool) -> None:
         """Report a service, or ``""`` for the server, as SERVING or NOT_SERVING."""
@@ -227,15 +246,16 @@ class Server:
         if self._health is not None:
             self._health.drain()
 
-    async def stop(self, grace: float | EllipsisType | None = ...) -> None:
+    async def stop(self, grace: float | EllipsisType | None = ..., *, drains: bool = True) -> None:
         """Report NOT_SERVING, refuse new calls, let those under way finish, cancel the rest.
 
         ``grace`` is in seconds, by default that of the settings; None cancels at once. May be
-        called again, with less patience.
+        called again, with less patience. Without ``drains`` health is not touched: another process
+        has taken over.
         """
-        await self._stop(self.settings.grace if isinstance(grace, EllipsisType) else grace)
-
-    async def _stop(self, seconds: float | None, drains: bool = True) -> None:
+        seconds = self.settings.grace if isinstance(grace, EllipsisType) else grace
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
         if not self._supervisor.is_started:
             return
         if drains:
@@ -324,59 +344,40 @@ class Server:
             AddressError: as :meth:`start`.
             TerminatedError: as :meth:`wait_for_termination`.
         """
-        asked = Stopping(self._link is None)
-        dumps = {signal.SIGUSR1: lambda: _say(self.dump())} if hasattr(signal, "SIGUSR1") else {}
-        seeing = access_log_shown(self.settings)
-        with secrets_not_logged(), seeing, on_signals(asked.on_signal, dumps):
-            if self._link is not None:
-                heed = self._health.heed if self._health is not None else _ignore
-                await self._link.open(heed=heed, stop=asked.on_stop, cancel=asked.again.set)
-            await self.start()
-            try:
-                if self._link is not None:
-                    self._link.ready(self._addresses)
-                if ready is not None:
-                    ready()
-                await first_of(asked.first.wait(), self.wait_for_termination())
-            except BaseException:  # gRPC's server has to be stopped while its loop runs
-                await self.stop(None)
-                raise
-            await self._stop_as_asked(asked, waiting)
-            if self._link is not None:
-                self._link.close()
+        await run_until_stopped(self, self._link, ready, waiting)
 
-    async def _stop_as_asked(self, asked: Stopping, waiting: Callable[[], object] | None) -> None:
-        stopping = asyncio.ensure_future(self._stop_gently(asked))
-        await first_of(asyncio.shield(stopping), asked.again.wait(), asyncio.sleep(_A_WHILE))
-        if waiting is not None and not (stopping.done() or asked.again.is_set()):
-            waiting()
-        await first_of(asyncio.shield(stopping), asked.again.wait())
-        if asked.again.is_set():
-            stopping.cancel()
-            await self.stop(None)
-        with contextlib.suppress(asyncio.CancelledError):
-            await stopping
+    def heed(self, others: Mapping[str, bool]) -> None:
+        """Report as NOT_SERVING what other workers do; by service, True for SERVING."""
+        if self._health is not None:
+            self._health.heed(others)
 
-    async def _stop_gently(self, asked: Stopping) -> None:
-        if asked.drains and self.settings.drain_wait:
-            await self.drain()
-            await asyncio.sleep(self.settings.drain_wait)
-        # A successor on the same ports serves: load balancers have nothing to notice.
-        await self._stop(self.settings.grace, drains=not asked.is_replaced)
-
-    def _bind(self, units: Iterable[Unit]) -> Routes:
+    def _bind(self, units: Iterable[Unit], policy: Policy | None) -> tuple[Routes, list[Lifespan]]:
+        """The routes, and the lifespans that they need; those that run already are shared."""
         units = list(units)
-        running = {lifespan.function: lifespan for lifespan in self._lifespans}
+        running = {id(lifespan.owner): lifespan for lifespan in self._lifespans}
+        needed: dict[int, Lifespan] = {}
         for unit in units:
             unit.observers = self._observers
+            for lifespan in unit.lifespans:
+                owner = id(lifespan.owner)
+                needed[owner] = running.setdefault(owner, lifespan)
             if unit.lifespan is not None:
-                unit.share(running.setdefault(unit.lifespan.function, unit.lifespan))
-        routes = bind(units, self._builtin)
-        check_public([self._policy, *(unit.policy for unit in units)], routes)
-        self._lifespans = list(running.values())
+                unit.share(needed[id(unit.lifespan.owner)])
+        routes = bind(units, self._builtin(policy), policy)
+        check_public([policy, *(unit.policy for unit in units)], routes)
         if self.settings.strict and routes.holes:
             raise UnhandledMethodsError(routes.holes)
-        return routes
+        return routes, list(needed.values())
+
+    def _builtin(self, policy: Policy | None) -> list[LateService]:
+        services = [self._health.service(policy)] if self._health else []
+        if self.settings.reflection:
+            services += reflection_services(self._current_routes, self._drain, policy)
+        if self.settings.admin:
+            from dynserve.builtin.admin import admin_services  # an extra
+
+            services += admin_services(self.dump, policy)
+        return services
 
     async def _end_lifespans(self) -> None:
         """End them, the last that was started first; however many wait for it, and once."""
@@ -387,7 +388,7 @@ class Server:
     def _methods(self) -> Iterator[MethodInfo]:
         """The methods that have a handler, but those of the server's own services."""
         for service in self._router.routes.services.values():
-            if not f"/{service.name}/".startswith(_BUILT_IN):
+            if isinstance(service, BoundService):
                 methods = service.schema.service(service.name).methods
                 yield from (methods[name] for name in service.handlers)
 
@@ -395,16 +396,6 @@ class Server:
         if self._health is not None:
             services = self._router.routes.services.values()
             self._health.serve(service.name for service in services if service.is_served)
-
-
-def _ignore(_others: Mapping[str, bool]) -> None:
-    """Health is not served."""
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 async def _end_all(lifespans: Iterable[Lifespan]) -> None:
@@ -427,7 +418,7 @@ def _limits_of(settings: Settings) -> CallLimits:
         settings.default_timeout,
         settings.max_timeout,
         settings.max_queue_wait,
-        lambda path: path.startswith(_BUILT_IN),
+        lambda path: path.removeprefix("/").rpartition("/")[0] in _UNLIMITED,
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         reflection: bool
         health: bool
         validate: bool
-        engine: str | None
+        engine: str
         workers: int | None
         threads: int | None
         stream_threads: int
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         auth_issuer: str | None
         auth_audience: str | None
         auth_api_keys: str | os.PathLike[str] | None
-        auth_client_cert: Iterable[str]
-        auth_public: Iterable[str]
+        auth_client_cert: Iterable[str] | None
+        auth_public: Iterable[str] | None
         auth_health: Literal["open", "required"]
         auth_reflection: Literal["open", "required"]
         max_receive_size: int | str
@@ -94,6 +94,7 @@ class Setting(NamedTuple):
     type: Type
     default: Any
     help: str  # what it does; of one that is on, what its flag, which switches it off, does
+    may_be_off: bool = False  # None, or "off", in place of a default that is a limit
 
     @property
     def variable(self) -> str:
@@ -112,7 +113,9 @@ class Setting(NamedTuple):
         Raises:
             SettingError: it cannot be that.
         """
-        if value is None:
+        if (value is None and (self.default is None or self.may_be_off)) or (
+            self.may_be_off and value == "off"
+        ):
             return None
         try:
             return self.type.checked(value)
@@ -172,7 +175,7 @@ def _words(value: Any) -> tuple[str, ...]:
     if not all(isinstance(word, str) for word in words):
         raise ValueError(value)
     words = tuple(word.strip() for word in words)
-    if not all(words):  # a list that was not filled in is no list
+    if not (words and all(words)):  # a list that was not filled in is no list
         raise ValueError(value)
     return words
 
@@ -205,6 +208,7 @@ _BYTES = Type("SIZE", "a number of bytes, such as 4194304 or 4MiB", _size)
 _MODE = Type("MODE", "an octal file mode such as 660", parse_mode)
 _WORDS = Type("WORDS", "words separated by commas", _words)
 _TEXT = Type("TEXT", "a text", _text)
+_WHERE = Type("URL|FILE", "a URL or the path of a file", _path)
 _FILE = Type("FILE", "the path of a file", _path)
 
 # ---- the table
@@ -242,14 +246,14 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "Authentication": (
         Setting("auth_tokens", _FILE, None, "Bearer tokens that may call, one a line: NAME:TOKEN."),
-        Setting("auth_jwks", _TEXT, None, "The keys of JSON web tokens that may call: a URL or a"
+        Setting("auth_jwks", _WHERE, None, "The keys of JSON web tokens that may call: a URL or a"
                 " file; needs dynserve[auth]."),
         Setting("auth_issuer", _TEXT, None, "The issuer that such tokens must have."),
         Setting("auth_audience", _TEXT, None, "The audience that such tokens must have."),
         Setting("auth_api_keys", _FILE, None, "API keys that may call, one a line: NAME:KEY."),
-        Setting("auth_client_cert", _WORDS, (), "Names of client certificates that may call, with"
+        Setting("auth_client_cert", _WORDS, None, "Names of client certificates that may call, with"
                 " * for any part that has no slash; '*' alone is any certificate of the CA."),
-        Setting("auth_public", _WORDS, (), "Methods that anybody may call: pkg.Service/Method or"
+        Setting("auth_public", _WORDS, None, "Methods that anybody may call: pkg.Service/Method or"
                 " pkg.Service/*."),
         Setting("auth_health", _one_of("open", "required"), "open", "Whether health checks have to"
                 " be authenticated, where calls do."),
@@ -264,7 +268,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
                 " HTTP/2 counts it: names, values and 32 bytes for each."),
         Setting("maximum_concurrent_rpcs", _COUNT, None, "Calls past it are refused with"
                 " RESOURCE_EXHAUSTED; health and reflection do not count."),
-        Setting("max_concurrent_streams", _COUNT, 1000, "Calls that one connection may have open."),
+        Setting("max_concurrent_streams", _COUNT, 1000, "Calls that one connection may have open;"
+                " off for no limit.", may_be_off=True),
         Setting("max_connection_age", _SECONDS, None, "After it a connection is told to go, so that"
                 " load balancing sees new servers; no limit by default."),
         Setting("max_connection_age_grace", _SECONDS, None, "How long its calls may then go on; no"
@@ -274,12 +279,12 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("keepalive_time", _SECONDS, None, "After such a silence the peer is asked whether"
                 " it is there; by default two hours, as gRPC has it."),
         Setting("keepalive_timeout", _SECONDS, None, "How long it has to answer; by default 20 s."),
-        Setting("min_ping_interval", _SECONDS, None, "A client that pings more often without"
-                " calls is cut off; by default 300 s, as gRPC has it."),
+        Setting("min_ping_interval", _SECONDS, None, "A client that pings more often while"
+                " nothing is sent to it is cut off; by default 300 s, as gRPC has it."),
         Setting("default_timeout", _SECONDS, None, "The deadline of calls that have none."),
         Setting("max_timeout", _SECONDS, None, "The longest deadline; a later one is shortened."),
         Setting("max_queue_wait", _SECONDS, 30.0, "A unary call that has waited so long for a"
-                " thread is refused with RESOURCE_EXHAUSTED."),
+                " thread is refused with RESOURCE_EXHAUSTED; off for no limit.", may_be_off=True),
     ),
     "Stopping": (
         Setting("grace", _WAIT, 10.0, "How long calls under way may go on when the server stops."),
@@ -304,6 +309,10 @@ _SECURITY = ("TLS and sockets", "Authentication")
 SETTINGS: Mapping[str, Setting] = {
     setting.name: setting for group in GROUPS.values() for setting in group
 }
+
+
+_GUARDED = ("DYNSERVE_AUTH_", "DYNSERVE_TLS_")  # a misspelt one must not leave a server open
+_VARIABLES = {setting.variable for setting in SETTINGS.values()}
 
 
 class Settings:
@@ -354,6 +363,10 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     An empty one says nothing. But one for security is an error: a secret that was not filled in
     must not open the server.
     """
+    for variable in environ:
+        if variable.startswith(_GUARDED) and variable not in _VARIABLES:
+            near = did_you_mean(variable, _VARIABLES)
+            raise SettingError(variable, "…", f"no variable of that name{near}")  # maybe a secret
     said = {}
     for group, settings in GROUPS.items():
         for setting in settings:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -12,20 +13,22 @@ from google.protobuf.message import Message
 
 from dynserve.context import AsyncContext, Context
 from dynserve.handlers import Endpoint, Surroundings
+from dynserve.identity import Identity
 from dynserve.middleware import Entered, enter_async, leave, leave_async, steps_of, swallowed
 from dynserve.observer import CallRecord, Observer, Watched
 from dynserve.on_loop import OnLoop
-from dynserve.status import StatusError, unforeseen
+from dynserve.status import ErrorRules, StatusError, unforeseen
 
 if TYPE_CHECKING:
     from dynserve.auth.policy import Policy
     from dynserve.handlers import Authenticate
 
-__all__ = ["OPEN", "Gate", "SurroundedEndpoint"]
+__all__ = ["Gate", "SurroundedEndpoint"]
 
 _SLACK = 0.05  # seconds by which a client that reaches its deadline may be ahead of this clock
-_QUICK = 0.01  # seconds; whether a shorter call is over is not asked, which costs as much as it does
+_QUICK = 0.01  # seconds; of a shorter call it is not asked whether it is over: that costs
 _NO_IDENTITY = "the call is not authenticated"
+_NO_RULES = ErrorRules()  # methods that are not there are of no app
 
 
 class SurroundedEndpoint(Endpoint):
@@ -62,7 +65,7 @@ class SurroundedEndpoint(Endpoint):
             if entered:
                 error = leave(entered, error, context)
             if error is None and response is not None:
-                passage.end(*_said(context))
+                passage.end()
                 return response
             self._end(call, passage, error or swallowed(context, self._method))
         finally:
@@ -84,14 +87,14 @@ class SurroundedEndpoint(Endpoint):
                 error = leave(entered, error, context)
             if error is not None:
                 self._end(call, passage, error)
-            passage.end(*_said(context))
+            passage.end()
         finally:
             error = None
 
     def _enter(self, call: Any, context: Context[Any], entered: Entered) -> None:
         if self._authenticate is not None:
             found = self._authenticate(context)
-            if inspect.isawaitable(found):
+            if type(found) is not Identity and inspect.isawaitable(found):
                 found = OnLoop(call).wait(found)
             context.identity = _checked(found)
         for step in self._steps:
@@ -128,11 +131,12 @@ class SurroundedEndpoint(Endpoint):
             if entered:
                 error = await leave_async(entered, error, context)
             if error is None and response is not None:
-                passage.end(*_said(context))
+                passage.end()
                 return response
             await self._end_async(call, passage, error or swallowed(context, self._method))
         finally:
             error = None
+            passage.clear()
 
     async def stream_async(self, request: Any, call: Any) -> None:
         """Write the responses of an async handler."""
@@ -153,9 +157,10 @@ class SurroundedEndpoint(Endpoint):
                 error = await leave_async(entered, error, context)
             if error is not None:
                 await self._end_async(call, passage, error)
-            passage.end(*_said(context))
+            passage.end()
         finally:
             error = None
+            passage.clear()
 
     async def _enter_async(self, context: AsyncContext[Any], entered: Entered) -> None:
         if self._authenticate_async is not None:
@@ -210,9 +215,15 @@ class _Passage:
             record.response_bytes += len(data)
         return data
 
-    def end(self, code: grpc.StatusCode, details: str) -> None:
+    def clear(self) -> None:
+        """The call is over: nothing is left that goes round in a circle."""
+        self.context = self._watched = None
+
+    def end(self) -> None:
+        """The handler returned."""
         if self._watched is None:
             return
+        code, details = _said(self.context)
         if code is grpc.StatusCode.OK:
             if self._is_late(0.0):  # nobody waited for the response
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -236,8 +247,9 @@ class _Passage:
 
     def _is_over(self) -> bool:
         context = self.context
-        if isinstance(context, AsyncContext):
-            return context.done()
+        if isinstance(context, AsyncContext):  # grpc.aio's own says so to the task only
+            cancelling = getattr(asyncio.current_task(), "cancelling", None)  # not in Python 3.10
+            return context.done() or (cancelling is not None and cancelling() > 0)
         started = self._watched.record.started if self._watched is not None else 0.0
         return time.perf_counter() - started > _QUICK and not context.is_active()
 
@@ -257,27 +269,39 @@ class Gate:
         self._observers = observers
         self._policy = policy
 
-    async def refuse(self, path: str, status: StatusError, call: Any) -> None:
-        """End a call with a status."""
+    async def refuse(self, path: str, make: Callable[[str], StatusError], call: Any) -> None:
+        """End a call with the status that ``make`` gives for the path; the loop's."""
         if not (self._observers or self._policy):
+            status = make(path)
             await call.abort(status.code(), status.details())
             return
         context: AsyncContext[Any] = AsyncContext(call, None, _as_is, _as_is)  # type: ignore[arg-type]
         watched = Watched(self._observers, CallRecord(path, None, context))
+        try:
+            status = await self._status(path, make, context)
+        except BaseException as error:  # the call was cancelled, or the loop is gone
+            watched.record.error = error
+            watched.end(grpc.StatusCode.CANCELLED)
+            raise
+        watched.record.error = status
+        watched.record.error_id = status.error_id
+        watched.end(status.code(), status.details())
+        try:
+            await call.abort(status.code(), status.details(), status.trailing_metadata())
+        finally:
+            del status  # it holds this frame, by its traceback
+
+    async def _status(
+        self, path: str, make: Callable[[str], StatusError], context: AsyncContext[Any]
+    ) -> StatusError:
         if self._policy is not None and self._policy.needs_authentication(path):
             try:
                 context.identity = await _identity(_waiting(self._policy.authenticate), context)
             except StatusError as error:
-                status = error
+                return _NO_RULES.status(error, path)
             except Exception as error:
-                status = unforeseen(error, path)
-        watched.record.error = status
-        watched.record.error_id = status.error_id
-        watched.end(status.code(), status.details())
-        await call.abort(status.code(), status.details(), status.trailing_metadata())
-
-
-OPEN = Gate()  # for everybody, and nobody looks
+                return unforeseen(error, path)
+        return make(path)
 
 
 def _as_is(value: Any) -> Any:
@@ -291,7 +315,7 @@ def _waiting(authenticate: Any) -> Any:
 
 async def _identity(authenticate: Authenticate, context: AsyncContext[Any]) -> Any:
     found = authenticate(context)
-    if inspect.isawaitable(found):
+    if type(found) is not Identity and inspect.isawaitable(found):
         found = await found
     return _checked(found)
 
@@ -299,6 +323,11 @@ async def _identity(authenticate: Authenticate, context: AsyncContext[Any]) -> A
 def _checked(identity: Any) -> Any:
     if identity is None:
         raise StatusError(grpc.StatusCode.UNAUTHENTICATED, _NO_IDENTITY)
+    if not isinstance(identity, Identity):  # True may mean anything, False too
+        raise TypeError(
+            f"an authenticator returned {type(identity).__name__}, expected an Identity, or None to"
+            " refuse"
+        )
     return identity
 
 

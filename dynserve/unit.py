@@ -10,7 +10,6 @@ import grpc
 from google.protobuf.message import Message
 
 from dynserve.context import Shared
-from dynserve.errors import did_you_mean
 from dynserve.handlers import Surroundings, make_method_handler
 from dynserve.method import MethodInfo
 from dynserve.schema import Schema
@@ -29,8 +28,6 @@ __all__ = ["Unit"]
 
 _NO_RULES = ErrorRules()
 _NOTHING = Around()
-_METHOD_OPTIONS = "google.protobuf.MethodOptions"
-_SERVICE_OPTIONS = "google.protobuf.ServiceOptions"
 
 
 class Unit:
@@ -44,7 +41,8 @@ class Unit:
         around: what runs around every handler, the outermost first.
         on_option: what runs around the methods that carry an option, by its name.
         policy: who may call.
-        lifespan: what has to be started before, and ended after, all calls.
+        lifespan: what has to be started before, and ended after, all calls; it gives the state.
+        outer_lifespans: those of the apps that it is mounted in, the outermost first.
         validates: whether requests are checked by the rules of their .proto.
     """
 
@@ -58,6 +56,7 @@ class Unit:
         on_option: Mapping[str, Sequence[Middleware]] | None = None,
         policy: Policy | None = None,
         lifespan: Lifespan | None = None,
+        outer_lifespans: Sequence[Lifespan] = (),
         validates: bool = False,
     ) -> None:
         self.schema = schema
@@ -67,6 +66,7 @@ class Unit:
         self.on_option = on_option or {}
         self.policy = policy
         self.lifespan = lifespan
+        self.lifespans = (*outer_lifespans, *([] if lifespan is None else [lifespan]))
         self.shared = lifespan.shared if lifespan is not None else Shared()
         self.observers: Sequence[Observer] = ()
         self._validates = validates
@@ -75,21 +75,6 @@ class Unit:
     def share(self, lifespan: Lifespan) -> None:
         """Have a lifespan that runs already, maybe."""
         self.lifespan, self.shared = lifespan, lifespan.shared
-
-    def problems(self) -> list[str]:
-        """What does not fit the schema, of what runs around its handlers."""
-        index = self.schema.index
-        declared = {
-            extension.name
-            for extendee in (_METHOD_OPTIONS, _SERVICE_OPTIONS)
-            for extension in index.extensions(extendee).values()
-        }
-        return [
-            f"on_option({name!r}): no option of methods or services has that name"
-            f"{did_you_mean(name, declared)}"
-            for name in self.on_option
-            if "." in name and name not in declared
-        ]
 
     def make(
         self, method: MethodInfo, handler: Callable[..., Any], own: Around

@@ -55,10 +55,12 @@ FLOORS = {
     "dynserve.engines": 6,
     "dynserve.equipment": 6,
     "dynserve.main_loop": 6,
+    "dynserve.runner": 6,
     "dynserve.server": 6,
     "dynserve.supervisor": 6,
     "dynserve.workers": 6,
     "dynserve.app": 7,
+    "dynserve.composition": 7,
     "dynserve.plugins": 8,
     "dynserve.testing": 8,
     "dynserve.aio": 9,
@@ -142,7 +144,7 @@ def test_no_import_goes_up(module: str) -> None:
     assert upward == set()
 
 
-@pytest.mark.parametrize("module", FILES.keys() - {"dynserve"})
+@pytest.mark.parametrize("module", sorted(FILES.keys() - {"dynserve"}))
 def test_nothing_imports_the_root(module: str) -> None:
     """The package's own modules import each other, never the names that are made for users."""
     names = [name for name in all_imports(module) if name.startswith("dynserve")]

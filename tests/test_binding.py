@@ -763,7 +763,7 @@ def test_a_call_under_way_keeps_its_handler_when_routes_are_replaced() -> None:
             under_way = call(timeout=20)
             await under_way.write(b"\x08\x01")
             answers = [await under_way.read()]
-            await server.replace(new.units())
+            await server.replace(new)
             await under_way.write(b"\x08\x02")
             answers.append(await under_way.read())
             later = call(timeout=20)
@@ -776,7 +776,7 @@ def test_a_call_under_way_keeps_its_handler_when_routes_are_replaced() -> None:
             broken.add(ping, "guide.Guide/Nope")
             before = server.routes
             with pytest.raises(BindError):
-                await server.replace(broken.units())
+                await server.replace(broken)
             assert server.routes is before
 
     asyncio.run(main())

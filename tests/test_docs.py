@@ -27,7 +27,7 @@ import tempfile
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +35,18 @@ import pytest
 
 from dynserve import plugins
 from dynserve.cli.main import invoke
+from dynserve.cli.run import run
+from dynserve.settings import GROUPS, SETTINGS, Setting
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKING = [*sorted(ROOT.glob("*.md")), *PAGES[1:], *sorted(ROOT.glob("examples/*/README.md"))]
+LINKING = [
+    *sorted(ROOT.glob("*.md")),
+    *PAGES[1:],
+    *sorted(ROOT.glob("examples/*/README.md")),
+    ROOT / "deploy" / "README.md",
+]
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
 SERVE = "python -m pip install . && python -m dynserve run examples/route_guide"
 TEST = "python -m pip install -e '.[test]' && python -m pytest"
@@ -324,6 +332,74 @@ def test_the_table_has_every_flag_of_grpcurl(tool: Callable[[str], str]) -> None
     assert sorted(named) == sorted(flags)
 
 
+def settings_page(page: str) -> str:
+    """docs/settings.md, with the tables as the code has them now."""
+    for title, group in GROUPS.items():
+        before, heading, after = page.partition(f"\n## {title}\n")
+        section, following, rest = after.partition("\n## ")
+        prose = re.sub(r"^\|.*\n", "", section, flags=re.MULTILINE).strip()
+        page = f"{before}{heading}\n{prose}\n\n{settings_table(group)}{following}{rest}"
+    return page
+
+
+def settings_table(settings: Iterable[Setting]) -> str:
+    rows = ["| Argument | Flag | Variable | Default | What it does |", "|---|---|---|---|---|"]
+    for setting in settings:
+        metavar = setting.type.metavar.replace("|", r"\|")
+        flag = f"{setting.flag} {metavar}".strip()
+        text = setting.help.replace("*", r"\*")
+        if setting.default is True:
+            text = f"With the flag: {text[0].lower()}{text[1:]}"
+        columns = f"`{setting.name}`", f"`{flag}`", f"`{setting.variable}`", shown(setting), text
+        rows.append(f"| {' | '.join(columns)} |")
+    return "\n".join(rows) + "\n"
+
+
+def shown(setting: Setting) -> str:
+    """The default of a setting, as a person would write it."""
+    match setting.type.metavar, setting.default:
+        case _, None | ():
+            return "none"
+        case _, bool(default):
+            return "on" if default else "off"
+        case "SIZE", int(size):
+            return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+        case "SECONDS", float(seconds):
+            return f"{seconds:g} s"
+        case _, default:
+            return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_the_page_of_settings_has_every_setting() -> None:
+    """Argument, flag, variable, default and meaning of each stand there as the code has them;
+    ``python -m tests.test_docs`` writes them."""
+    page = SETTINGS_PAGE.read_text("utf-8")
+    assert page == settings_page(page)
+    flags = re.findall(r"^\| `\w+` \| `(--[\w-]+)", page, re.MULTILINE)
+    with captured() as out:
+        invoke(["run", "--help"])
+    _, _, told = out.getvalue().partition("\nServing:\n")
+    assert flags == re.findall(r"^  (--[\w-]+)", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
+def test_every_variable_on_a_page_is_there(page: Path) -> None:
+    """What the environment may say, and nothing else, stands on the pages."""
+    known = {setting.variable for setting in SETTINGS.values()}
+    known |= {"DYNSERVE_CACHE_DIR", "DYNSERVE_TOKEN"}
+    named = set(re.findall(r"\bDYNSERVE_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
+def test_every_flag_of_run_on_a_page_is_there(page: Path) -> None:
+    """Also in commands that are only read."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    said = " ".join(re.findall(r"\bdynserve run\b([^`\n]*)", text))
+    known = {flag for option in run.params for flag in [*option.opts, *option.secondary_opts]}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", said)) - known == set()
+
+
 def test_readme_has_the_two_commands() -> None:
     """A newcomer finds how to serve RouteGuide and how to run the tests, each in its own block."""
     alone = [block.text.strip() for block in blocks_of(ROOT / "README.md")]
@@ -364,3 +440,7 @@ def test_the_newest_change_is_the_packages_version() -> None:
     newest = re.search(r"^## \[(\d[^\]]*)\] - ", changes, re.MULTILINE)
     assert newest is not None
     assert newest[1] == importlib.metadata.version("dynserve")
+
+
+if __name__ == "__main__":
+    SETTINGS_PAGE.write_text(settings_page(SETTINGS_PAGE.read_text("utf-8")), "utf-8")

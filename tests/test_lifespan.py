@@ -180,9 +180,9 @@ def test_replaced_apps_keep_what_runs(serve: Serve) -> None:
 
     async def main() -> None:
         async with old.server("127.0.0.1:0") as server:
-            await server.replace(old.units())
-            await server.replace(new.units())
-            await server.replace(old.units())
+            await server.replace(old)
+            await server.replace(new)
+            await server.replace(old)
 
     asyncio.run(main())
     assert log == ["old starts", "new starts", "new ends", "old ends"]

@@ -397,7 +397,7 @@ def test_replace_serves_new_calls_and_leaves_old_ones() -> None:
             address = server.addresses[0]
             old = asyncio.ensure_future(asyncio.to_thread(call, address, b"\x08\x07"))
             await asyncio.to_thread(gate.entered.wait, WAIT)
-            await server.replace(new.units())
+            await server.replace(new)
             fresh = await asyncio.to_thread(call, address, b"\x08\x07")
             gate.release.set()
             return await old, fresh, server.routes.holes
@@ -416,7 +416,7 @@ def test_a_replacement_that_does_not_fit_changes_nothing() -> None:
             broken = App(schema=schema)
             broken.add(lambda request: request, "echo.Echo/Nothing")
             with pytest.raises(Exception, match="no method 'Nothing' in service"):
-                await server.replace(broken.units())
+                await server.replace(broken)
             result: bytes = await asyncio.to_thread(call, server.addresses[0])
             return result
 

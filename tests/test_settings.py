@@ -57,6 +57,10 @@ def test_servers_of_an_app_have_its_settings(monkeypatch: pytest.MonkeyPatch) ->
         ("tls_cert", Path("x.pem"), "x.pem"),
         ("metrics", "127.0.0.1:9090", "127.0.0.1:9090"),
         ("threads", None, None),
+        ("max_queue_wait", None, None),
+        ("max_queue_wait", "off", None),
+        ("max_concurrent_streams", "off", None),
+        ("auth_jwks", Path("keys.json"), "keys.json"),
     ],
 )
 def test_values(name: str, given: Any, value: Any) -> None:
@@ -90,6 +94,9 @@ def test_values(name: str, given: Any, value: Any) -> None:
         ("tls_cert", "", "the path of a file"),
         ("tls_cert", 5, "the path of a file"),
         ("metrics", "", "a text"),
+        ("max_metadata_size", None, "a number of bytes, such as 4194304 or 4MiB"),
+        ("health", None, "a boolean: true or false"),
+        ("grace", "off", "a number of seconds, 0 or more"),
         ("auth_client_cert", ",", "words separated by commas"),
     ],
 )
@@ -129,6 +136,16 @@ def test_defaults_are_values() -> None:
     """Each default is one that could be given, and reads in a table as what it is."""
     given = {name: setting.default for name, setting in SETTINGS.items()}
     assert checked_settings(given) == given
+
+
+def test_a_variable_that_is_none_opens_no_server() -> None:
+    """One of security that is misspelt is an error, which does not show what it has."""
+    with pytest.raises(SettingError) as caught:
+        Settings({}, None, {"DYNSERVE_AUTH_TOKEN": "s3cret", "DYNSERVE_CACHE_DIR": "x"})
+    assert str(caught.value) == (
+        "got DYNSERVE_AUTH_TOKEN='…', expected no variable of that name; did you mean"
+        " 'DYNSERVE_AUTH_TOKENS'?"
+    )
 
 
 def test_the_keywords_are_typed() -> None:

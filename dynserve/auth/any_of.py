@@ -75,7 +75,7 @@ class AnyOf:
                     refusals.append(refusal)
                 else:
                     if identity is not None:
-                        return identity
+                        return identity  # checked by who asked
             if refusals:
                 raise _most_telling(refusals)
             return None

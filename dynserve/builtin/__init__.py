@@ -2,6 +2,6 @@
 
 from .drain import Drain
 from .health import Health
-from .reflection import reflection_services
+from .reflection import REFLECTION, reflection_services
 
-__all__ = ["Drain", "Health", "reflection_services"]
+__all__ = ["REFLECTION", "Drain", "Health", "reflection_services"]

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from .catalog import Catalog, File
 
-__all__ = ["reflection_services"]
+__all__ = ["REFLECTION", "reflection_services"]
+
+REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
 
 
 def reflection_services(

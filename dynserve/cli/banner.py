@@ -43,9 +43,16 @@ class _Served(NamedTuple):
 
 
 def show(
-    routes: Routes, addresses: Sequence[str], reflection: bool, metrics_address: str = ""
+    routes: Routes,
+    addresses: Sequence[str],
+    reflection: bool,
+    metrics_address: str = "",
+    tls_cert: str | None = None,
 ) -> None:
-    """Print the services, the addresses and commands that call the first method."""
+    """Print the services, the addresses and commands that call the first method.
+
+    ``tls_cert`` is what clients may trust where connections are encrypted.
+    """
     served = [
         _Served(service, service.schema.method_kinds(service.name))
         for service in routes.services.values()
@@ -70,7 +77,7 @@ def show(
     if metrics_address:
         click.echo(f"Metrics on http://{metrics_address}/metrics")
     click.echo()
-    for line in _commands(served, addresses[0], reflection):
+    for line in _commands(served, addresses[0], reflection, tls_cert):
         click.echo(f"  {line}")
 
 
@@ -89,20 +96,25 @@ def _print_table(rows: Iterable[tuple[str, str, str, str]]) -> None:
     Console(markup=False, emoji=False).print(table)
 
 
-def _commands(served: Sequence[_Served], address: str, reflection: bool) -> list[str]:
+def _commands(
+    served: Sequence[_Served], address: str, reflection: bool, tls_cert: str | None
+) -> list[str]:
     """Commands ready to paste: this address, the first method, its real field names."""
     if not reflection:
         return ["Reflection is off: clients need the .proto files, as in grpcurl -proto FILE"]
     target = _target(address)
-    lines = [f"grpcurl -plaintext {target} list"]
+    ours, theirs = "", "-plaintext "
+    if tls_cert is not None:
+        ours, theirs = f"--cacert {shlex.quote(tls_cert)} ", f"-cacert {shlex.quote(tls_cert)} "
+    lines = [f"grpcurl {theirs}{target} list"]
     for service, methods in served:
         method = next((name for name in methods if name in service.handlers), None)
         if method is not None:
             request = service.schema.service(service.name).methods[method].request
             body = shlex.quote(json.dumps(example_of(request.DESCRIPTOR)))
-            lines.insert(0, f"dynserve call {target} {service.name}/{method} -d {body}")
-            lines.append(f"grpcurl -plaintext {target} describe {service.name}")
-            lines.append(f"grpcurl -plaintext -d {body} {target} {service.name}/{method}")
+            lines.insert(0, f"dynserve call {ours}{target} {service.name}/{method} -d {body}")
+            lines.append(f"grpcurl {theirs}{target} describe {service.name}")
+            lines.append(f"grpcurl {theirs}-d {body} {target} {service.name}/{method}")
             break
     return lines
 

@@ -303,10 +303,10 @@ def _schemas(sources: tuple[str, ...], include: tuple[Path, ...]) -> list[Schema
     """Those of plugins, each its own, and one of all other sources."""
     others = [source for source in sources if not _is_plugin(source)]
     schemas = [
-        unit.schema
+        schema
         for source in sources
         if _is_plugin(source)
-        for unit in plugins.load(source).units()
+        for schema in plugins.load(source).schemas()
     ]
     if others:
         schemas.append(Schema.load(*others, include=include))

@@ -84,7 +84,7 @@ def run(
         app = _load(targets, proto, include)
         supervise(app.settings_with(settings), listen, link, log_level)
         with waiting("Compiling"):
-            schemas = dict.fromkeys(unit.schema for unit in app.units())
+            schemas = app.schemas()
     except CompileError as error:
         click.echo(str(error), err=True)
         raise click.ClickException("nothing is served: a source does not compile") from error
@@ -96,8 +96,8 @@ def run(
 
     def ready() -> None:
         if tells:
-            shown = server.settings.reflection
-            banner.show(server.routes, server.addresses, shown, server.metrics_address)
+            shown, cert = server.settings.reflection, server.settings.tls_cert
+            banner.show(server.routes, server.addresses, shown, server.metrics_address, cert)
 
     server.run_forever(ready, lambda: say_waiting(server))
 

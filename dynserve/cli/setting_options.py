@@ -23,9 +23,10 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # of click 8.2 and 8.3
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return self._setting.checked(value, self._setting.flag)
+            self._setting.checked(value, self._setting.flag)
         except SettingError as error:
             self.fail(f"got {value!r}, expected {error.expected}", param, ctx)
+        return value  # as it is: None would be "not given"
 
 
 def _option(setting: Setting) -> click.Option:

@@ -19,7 +19,7 @@ import grpc.aio
 from .call import AsyncCall
 from .grants import Grants
 from .limits import NO_LIMITS, CallLimits
-from .running import RunningCall
+from .running import RunningCall, unwound
 from .sync import serve_stream, serve_unary
 from .threads import Pools
 
@@ -73,6 +73,7 @@ class AioEngine:
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, let those under way finish for ``grace`` seconds, cancel the rest."""
         await self._server.stop(grace)
+        await unwound(self._grants.tasks.values())
         self._pools.close()
 
     async def wait_for_termination(self) -> None:

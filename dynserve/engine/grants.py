@@ -22,6 +22,7 @@ class Grants:
     def __init__(self, limits: CallLimits) -> None:
         self._limits = limits
         self._running: dict[int, tuple[str, Any, float, object]] = {}  # by number
+        self.tasks: dict[int, asyncio.Task[Any] | None] = {}  # the same
         self._numbers = itertools.count()
         self._counted = 0
 
@@ -47,12 +48,13 @@ class Grants:
             number = next(self._numbers)
             coroutine = run(request, raw)
             self._running[number] = path, raw, time.monotonic(), coroutine
+            self.tasks[number] = asyncio.current_task()
             self._counted += counts
             try:
                 return await coroutine
             finally:
                 self._counted -= counts
-                del self._running[number]
+                del self._running[number], self.tasks[number]
 
         return known
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-__all__ = ["RunningCall"]
+__all__ = ["RunningCall", "unwound"]
+
+_UNWINDS = 2.0  # seconds that handlers which were cancelled have for what they do in the end
 
 
 class RunningCall(NamedTuple):
@@ -20,3 +24,10 @@ class RunningCall(NamedTuple):
     seconds: float
     remaining: float | None
     coroutine: object = None
+
+
+async def unwound(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    """Wait for handlers on the loop that have no call any more; what they use may go then."""
+    left = {task for task in tasks if task is not None} - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=_UNWINDS)

@@ -21,6 +21,7 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dynserve.errors import AddressError, DynserveError
@@ -28,7 +29,7 @@ from dynserve.errors import AddressError, DynserveError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
 __all__ = ["NEEDED", "MetricsServer"]
 
@@ -43,6 +44,9 @@ _MAX_CLIENTS = 32  # more are refused: a handful of Prometheus servers ask every
 _PATIENCE = 10.0  # seconds for a request and its response; Prometheus gives up after as many
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _TOTALS = "0"  # in place of a process's id: what processes counted that have ended
+_allocate: Callable[[int, int, int], object] = getattr(  # macOS has none
+    os, "posix_fallocate", lambda file, _start, size: os.ftruncate(file, size)
+)
 
 
 class MetricsServer:
@@ -74,8 +78,8 @@ class MetricsServer:
         self._host, self._port = _host_and_port(address)
         self.address = address
         """Where it listens; once it was started, with the port that the system chose."""
-        self._folder = os.environ.get(_FOLDER) if folder is None else os.fspath(folder)
-        self._registry = _registry_of(registry, self._folder)
+        path = os.environ.get(_FOLDER) if folder is None else os.fspath(folder)
+        self._registry, self._folder = _sources(registry, path)
         self._collecting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -124,11 +128,12 @@ class MetricsServer:
         """Keep what a process of the folder had counted, and forget what it had under way.
 
         Its files are added to one for all that ended: workers that are replaced again and again
-        leave no more files than there are workers. To be called when the process is gone.
+        leave no more files than there are workers. To be called when the process is gone. A file
+        that cannot be read is removed, with a warning in the log.
         """
         if self._folder is not None:
             with self._collecting:
-                _merge(self._folder, pid)
+                self._folder.forget(pid)
 
     # ---- on the thread
 
@@ -215,41 +220,109 @@ def _response(status: str, body: bytes, **headers: str) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
-def _registry_of(registry: CollectorRegistry | None, folder: str | None) -> CollectorRegistry:
-    """One registry with all that is to be served."""
+def _sources(
+    registry: CollectorRegistry | None, path: str | None
+) -> tuple[CollectorRegistry, _Folder | None]:
+    """One registry with all that is to be served, and the folder that is, if there is one."""
     try:
         import prometheus_client
-        from prometheus_client.multiprocess import MultiProcessCollector
     except ImportError as error:
         raise DynserveError(NEEDED) from error
     served = prometheus_client.CollectorRegistry()
-    if folder is not None:
-        collector: Any = MultiProcessCollector  # it has no types
-        collector(served, path=folder)
-        return served
+    if path is not None:
+        folder = _Folder(path)
+        served.register(folder)
+        return served, folder
     for one in dict.fromkeys((registry, prometheus_client.REGISTRY)):
         if one is not None:
             served.register(one)
-    return served
+    return served, None
 
 
-def _merge(folder: str, pid: int) -> None:
-    """Add the files of a process to those of all that ended; what it had under way is gone."""
-    from prometheus_client import mmap_dict
+class _Folder:
+    """What processes wrote into the files of a folder: a collector of prometheus_client.
 
-    files: Any = mmap_dict.MmapedDict  # it has no types
+    A file may be torn, since its process was killed or the disk is full. Then it is left out and
+    the log says so once: what the others counted is still right.
 
-    for path in glob.glob(os.path.join(glob.escape(folder), f"*_{pid}.db")):
+    Raises:
+        ValueError: there is no such folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        from prometheus_client.mmap_dict import MmapedDict
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        collector: Any = MultiProcessCollector  # neither has types
+        self._files: Any = MmapedDict
+        self._merged = collector(None, path=path).merge
+        self._path = path
+        self._told: set[str] = set()  # the files of which the log has said that they are torn
+
+    def collect(self) -> Iterable[Metric]:
+        """All files added up."""
+        paths = self._paths("*")
+        try:
+            found: Iterable[Metric] = self._merged(paths)
+        except Exception:  # whatever reading what is torn raises
+            found = self._merged([path for path in paths if self._is_whole(path, may_be_new=True)])
+        return found
+
+    def forget(self, pid: int) -> None:
+        """Add the files of a process to those of all that ended; what it had under way is gone."""
+        for path in self._paths(f"*_{pid}.db"):
+            try:
+                self._forget(path, pid)
+            except Exception as error:  # the disk is full, say; the file still counts
+                _log.warning("%s stays as it is: %s", path, error)
+
+    def _paths(self, pattern: str) -> list[str]:
+        return glob.glob(os.path.join(glob.escape(self._path), pattern))
+
+    def _forget(self, path: str, pid: int) -> None:
         name = os.path.basename(path)
         if name.startswith("gauge_live"):
             os.remove(path)
         elif name.startswith(("counter_", "histogram_", "summary_")):
-            values = list(files.read_all_values_from_file(path))
             total = path.removesuffix(f"_{pid}.db") + f"_{_TOTALS}.db"
-            with contextlib.closing(files(total)) as sums:
-                for key, value, _, _ in values:
-                    sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
-            os.remove(path)
+            if not self._is_whole(path):
+                os.remove(path)
+            elif not os.path.exists(total) or not self._is_whole(total):
+                os.replace(path, total)
+                self._told.discard(total)
+            else:
+                self._add(path, total)
+                os.remove(path)
+            self._told.discard(path)
+
+    def _is_whole(self, path: str, may_be_new: bool = False) -> bool:
+        """Whether a file can be read; one that is new may be empty for a moment."""
+        try:
+            if may_be_new and not os.path.getsize(path):
+                return False
+            self._merged([path])
+        except Exception as error:  # there are many ways to be torn
+            if path not in self._told:
+                self._told.add(path)
+                _log.warning("%s cannot be read, what it counts is lost: %r", path, error)
+            return False
+        return True
+
+    def _add(self, path: str, total: str) -> None:
+        values = list(self._files.read_all_values_from_file(path))
+        used = sum(map(_end_of, (values, list(self._files.read_all_values_from_file(total)))))
+        with open(total, "ab") as file:
+            # A page of a mapped file for which the disk has no room kills who writes to it. So
+            # there has to be room before, and an error if not.
+            _allocate(file.fileno(), 0, max(used, os.path.getsize(total)))
+        with contextlib.closing(self._files(total)) as sums:
+            for key, value, _, _ in values:
+                sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+
+
+def _end_of(values: list[tuple[str, float, float, int]]) -> int:
+    """The bytes of a file that are used: up to the two numbers of its last value."""
+    return values[-1][3] + 16 if values else 8
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

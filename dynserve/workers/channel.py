@@ -11,6 +11,7 @@ From the supervisor::
     {"health": {"pkg.Shop": false}}   what the other workers say; the first message there is
     {"stop": "replaced"}              a successor serves: stop, but report no failing health
     {"stop": "stopping"}              the whole server stops
+    {"stop": "interrupted"}           … at once, for someone who waits at a terminal (Ctrl-C)
     {"cancel": true}                  … and does not wait for calls under way any more
 
 A message says how things are, not what has changed, so of several that wait to be sent the newest
@@ -24,9 +25,10 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["VARIABLE", "Channel", "Message", "Received"]
+__all__ = ["STOPS", "VARIABLE", "Channel", "Message", "Received"]
 
 VARIABLE = "DYNSERVE_WORKER"  # of a worker's environment: where its end is, and who it is; JSON
+STOPS = ("stopping", "replaced", "interrupted")  # why a worker is to stop
 
 _LONGEST = 1 << 20  # bytes of a line, and of what is read at once
 _PIECE = 1 << 16
@@ -140,6 +142,6 @@ def _are(kind: type, values: Iterable[Any]) -> bool:
 _FITS: dict[str, Callable[[Any], bool]] = {
     "ready": lambda value: isinstance(value, list) and _are(str, value),
     "health": lambda value: isinstance(value, dict) and _are(bool, value.values()),
-    "stop": lambda value: isinstance(value, str),
+    "stop": lambda value: value in STOPS,
     "cancel": lambda value: value is True,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .channel import VARIABLE, Channel
+from .lifeline import end_without
 
 __all__ = ["Link"]
 
@@ -41,20 +42,23 @@ class Link:
     def of_environment(cls) -> Link | None:
         """The link of this process, None where it is no worker.
 
-        To be called once, before the process starts others: they are no workers.
+        To be called once, before the process starts others: they are no workers. From now on the
+        process ends when its supervisor does, see :func:`~.lifeline.end_without`.
         """
         told = os.environ.pop(VARIABLE, None)
         if told is None:
             return None
         values = json.loads(told)
-        os.set_inheritable(values["file"], False)
+        for file in (values["file"], values["lifeline"]):
+            os.set_inheritable(file, False)
+        end_without(values["lifeline"], values["stop_seconds"])
         return cls(Channel(socket.socket(fileno=values["file"])), values)
 
     async def open(
         self,
         *,
         heed: Callable[[Mapping[str, bool]], object],
-        stop: Callable[[bool], object],
+        stop: Callable[[str], object],
         cancel: Callable[[], object],
     ) -> None:
         """Hear the supervisor from now on; returns when the first has been heard. To be closed.
@@ -62,9 +66,11 @@ class Link:
         Args:
             heed: called with the health of the other workers, by service, True for SERVING, now
                 and whenever it changes. A service is NOT_SERVING where they or this one say so.
-            stop: called when the worker is to stop gracefully, more than once maybe. With True
-                where a successor serves, and the server goes on: then there is nothing to report to
-                load balancers, nor to wait for them. With False also when the supervisor is gone.
+            stop: called when the worker is to stop gracefully, more than once maybe, with why.
+                "replaced": a successor serves, and the server goes on, so there is nothing to
+                report to load balancers, nor to wait for them. "interrupted": the server stops, but
+                by Ctrl-C, which does not wait for load balancers. "stopping": it stops; also when
+                the supervisor is gone.
             cancel: called when it is not to wait for calls under way any more.
         """
         self._heed, self._stop, self._cancel = heed, stop, cancel
@@ -110,14 +116,14 @@ class Link:
                 self._heed(value)
                 self._is_open()
             elif kind == "stop":
-                self._stop(value == "replaced")
+                self._stop(value)
             elif kind == "cancel":
                 self._cancel()
         if not is_open:
             _log.warning("the supervisor is gone, this worker stops%s", problem and f": {problem}")
             self.close()
             self._is_open()
-            self._stop(False)
+            self._stop("stopping")
 
     def _is_open(self) -> None:
         if self._open is not None and not self._open.done():

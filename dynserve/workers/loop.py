@@ -77,8 +77,9 @@ class Loop:
         reader, writer = os.pipe()  # a pair of sockets holds a few hundred bytes only
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        handlers = [signal.signal(number, _do_nothing) for number in numbers]
+        # First the file, then the handlers: a signal that has a handler is never without a file.
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        handlers = [signal.signal(number, _do_nothing) for number in numbers]
 
         def read() -> None:
             for number in os.read(reader, _PIECE):

@@ -43,9 +43,14 @@ class Worker:
 
     @classmethod
     def start(
-        cls, plan: Plan, listen: tuple[str, ...], slot: int, serial: int, is_first: bool
+        cls,
+        plan: Plan,
+        listen: tuple[str, ...],
+        lifeline: int,
+        slot: int,
+        serial: int,
     ) -> Worker:
-        """Start one; ``is_first`` is for the one that tells the user what is served.
+        """Start one; the first of all, whose serial is 0, tells the user what is served.
 
         Raises:
             OSError: the system does not start it.
@@ -57,14 +62,16 @@ class Worker:
                 "of": plan.workers,
                 "file": its.fileno(),
                 "listen": listen,
-                "first": is_first,
+                "first": serial == 0,
+                "lifeline": lifeline,
+                "stop_seconds": plan.stop_seconds,
             }
             try:
                 process = subprocess.Popen(
                     plan.command,
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, VARIABLE: json.dumps(told)},
-                    pass_fds=(its.fileno(),),
+                    pass_fds=(its.fileno(), lifeline),
                     # Ctrl-C and a closed terminal signal a whole process group; a worker is told
                     # by the supervisor, once.
                     start_new_session=True,

@@ -13,6 +13,7 @@ from typing import Any
 
 from .backoff import Backoff
 from .board import HealthBoard
+from .lifeline import lifeline
 from .loop import Loop, Timer
 from .metrics import metrics_served
 from .plan import Plan
@@ -91,6 +92,7 @@ class Supervisor:
         """
         with (
             contextlib.closing(self._loop),
+            lifeline() as self._lifeline,
             reserved(self._plan.listen) as self._listen,
             metrics_served(self._plan.metrics) as self._process_ended,
             self._loop.signals(_SIGNALS, self._on_signal),
@@ -118,7 +120,7 @@ class Supervisor:
     def _spawn(self, slot: _Slot) -> Worker | None:
         serial = next(self._serials)
         try:
-            worker = Worker.start(self._plan, self._listen, slot.number, serial, serial == 0)
+            worker = Worker.start(self._plan, self._listen, self._lifeline, slot.number, serial)
         except OSError as error:
             _log.error("worker %d cannot be started: %s", slot.number, error)
             return None
@@ -280,14 +282,14 @@ class Supervisor:
         _log.warning("%s has not ended within %g s and is killed", worker, self._plan.stop_seconds)
         worker.signal(signal.SIGKILL)
 
-    def _end(self, code: int) -> None:
+    def _end(self, code: int, why: str = "stopping") -> None:
         """Stop all, and return the code in the end."""
         self._code = code
         self._rolling, self._roll_again = None, False
         for slot in self._slots:
             slot.put_off_restart()
         for worker in list(self._workers.values()):
-            self._stop(worker, "stopping")
+            self._stop(worker, why)
 
     # ---- signals
 
@@ -309,7 +311,7 @@ class Supervisor:
         if self._stops == 1:
             _log.info("%s: the workers stop", name)
             if self._code is None:
-                self._end(0)
+                self._end(0, "interrupted" if number == signal.SIGINT else "stopping")
         elif self._stops == 2:
             _log.info("%s again: the workers cancel their calls", name)
             for worker in self._workers.values():

@@ -183,7 +183,7 @@ def test_watch_of_an_unknown_service() -> None:
         async with _serving(_app("One")) as (server, client):
             watching = client.watch("test.Two")
             assert (await watching.read()).status == Status.SERVICE_UNKNOWN
-            await server.replace(_app("One", "Two").units())
+            await server.replace(_app("One", "Two"))
             assert (await watching.read()).status == SERVING
 
     _run(main)
@@ -208,7 +208,7 @@ def test_replace() -> None:
             watching = client.watch("test.Gone")
             assert (await watching.read()).status == SERVING
             await server.set_health("test.Sick", False)
-            await server.replace(_app("Sick", "Well", "New").units())
+            await server.replace(_app("Sick", "Well", "New"))
             assert (await watching.read()).status == Status.SERVICE_UNKNOWN
             for name in ("", "test.Well", "test.New", *BUILTIN):
                 assert await client.check(name) == SERVING
@@ -226,8 +226,8 @@ def test_a_service_that_comes_back_is_serving() -> None:
     async def main() -> None:
         async with _serving(_app("One")) as (server, client):
             await server.set_health("test.One", False)
-            await server.replace(_app("Two").units())
-            await server.replace(_app("One").units())
+            await server.replace(_app("Two"))
+            await server.replace(_app("One"))
             assert await client.check("test.One") == SERVING
 
     _run(main)
@@ -292,7 +292,7 @@ def test_while_the_server_drains() -> None:
             stopping = asyncio.ensure_future(server.stop(grace=600))
             assert (await watching.read()).status == NOT_SERVING
             await server.set_health("test.S", True)
-            await server.replace(_app("Late").units())
+            await server.replace(_app("Late"))
             assert server._health is not None
             assert set(server._health.statuses.values()) == {False}
             finish.set()

@@ -632,7 +632,7 @@ def test_routes_that_are_replaced() -> None:
             before: Any = channel.stream_stream(V1)()
             await before.write(Request(list_services="").SerializeToString())
             await before.read()
-            await server.replace(App(new).units())
+            await server.replace(App(new))
             assert await answers(channel.stream_stream(V1)()) == [[], ["new.proto", "common.proto"]]
             assert await answers(before) == [["old.proto", "common.proto"], []]
 

@@ -91,10 +91,12 @@ def test_a_call_ends_when_its_time_is_over(
 
     def client(channel: Channel) -> Any:
         error = handlers.call(channel, timeout=timeout)
+        while not handlers.remaining:  # its time was over before it began, on a busy machine
+            error = handlers.call(channel, timeout=timeout)
         return error, handlers.ended.wait(WAIT)
 
     error, ended = run(handlers.generic, client, limits=limits)
-    [remaining] = handlers.remaining
+    remaining = handlers.remaining[0]
     assert remaining is not None
     assert (error.code(), error.details(), ended, 0 < remaining < 1) == (
         DEADLINE,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import gzip
+import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,14 +17,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="the extra 'prometheus'")
 
+from prometheus_client.mmap_dict import MmapedDict  # noqa: E402
+
 from dynserve import AddressError, DynserveError  # noqa: E402
-from dynserve.observe import MetricsServer  # noqa: E402
+from dynserve.observe import MetricsServer, metrics_server  # noqa: E402
 
 WAIT = 20.0
 
@@ -370,6 +375,139 @@ def test_a_folder_by_name(tmp_path: Path) -> None:
         server.process_ended(77)
         server.process_ended(pid)
     assert other.exists()
+
+
+def values_file(path: Path, **values: float) -> None:
+    """A file of a process, as prometheus_client writes it: these counters."""
+    kind, files = path.name.partition("_")[0], cast("Any", MmapedDict)  # it has no types
+    with contextlib.closing(files(str(path))) as file:
+        for name, value in values.items():
+            file.write_value(json.dumps([name, name, {}, kind]), value, 0.0)
+
+
+def shown(address: str) -> dict[str, float]:
+    """All values of a scrape."""
+    status, _, body = get(address)
+    assert status == 200
+    lines = (line.split(" ") for line in body.decode().splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+TORN = {
+    "empty": b"",
+    "short": b"\x10",
+    "cut off": struct.pack("<ii", 4096, 0) + struct.pack("<i", 40) + b"[",
+    "too long": struct.pack("<iii", 32, 0, 1000) + b"x" * 20,
+    "no text": struct.pack("<iii", 40, 0, 4) + b"\xff\xff\xff\xff" + b" " * 8 + bytes(16),
+    "no key": struct.pack("<iii", 40, 0, 4) + b"[1] " + b" " * 8 + bytes(16),
+}
+LOST = "{} cannot be read, what it counts is lost: {}"
+
+
+@pytest.mark.parametrize("kind", ["counter", "histogram", "summary"])
+@pytest.mark.parametrize("torn", TORN.values(), ids=TORN)
+def test_a_torn_file_of_a_process_that_ended_is_removed(
+    kind: str, torn: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning; its other files count, and so do those of others."""
+    path = tmp_path / f"{kind}_77.db"
+    path.write_bytes(torn)
+    values_file(tmp_path / "gauge_livesum_77.db", under_way=1)
+    values_file(tmp_path / "counter_1.db", calls=2)
+    with MetricsServer("127.0.0.1:0", folder=tmp_path) as server:
+        server.process_ended(77)
+        assert shown(server.address) == {"calls": 2.0}
+    assert [one.name for one in tmp_path.iterdir()] == ["counter_1.db"]
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("dynserve.metrics", "WARNING")
+    assert record.getMessage().startswith(LOST.format(path, ""))
+
+
+def test_a_torn_file_of_a_process_that_runs_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so once, not each time that it is asked for; one just made is not torn."""
+    torn = tmp_path / "counter_77.db"
+    torn.write_bytes(b"\x10")
+    (tmp_path / "counter_78.db").touch()
+    (tmp_path / "gauge_all_79.db").write_bytes(b"\x10")
+    values_file(tmp_path / "counter_1.db", calls=2)
+    with MetricsServer("127.0.0.1:0", folder=tmp_path) as server:
+        assert [shown(server.address) for _ in range(3)] == [{"calls": 2.0}] * 3
+        server.process_ended(77)
+        server.process_ended(77)
+    assert not torn.exists()
+    problem = (
+        "error('unpack_from requires a buffer of at least 4 bytes for unpacking 4 bytes at offset 0"
+        " (actual buffer size is 1)')"
+    )
+    files = [torn, tmp_path / "gauge_all_79.db"]
+    assert sorted(caplog.messages) == [LOST.format(path, problem) for path in files]
+
+
+def test_a_torn_sum_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What ended before is lost; what ends now, and later, is not."""
+    sums = tmp_path / "counter_0.db"
+    with MetricsServer("127.0.0.1:0", folder=tmp_path) as server:
+        for pid in (1, 2):
+            sums.write_bytes(b"\x10")
+            values_file(tmp_path / f"counter_{pid}.db", calls=pid)
+            server.process_ended(pid)
+            assert shown(server.address) == {"calls": pid}
+        values_file(tmp_path / "counter_3.db", calls=5, errors=1)
+        server.process_ended(3)
+        assert shown(server.address) == {"calls": 7.0, "errors": 1.0}
+    assert list(tmp_path.iterdir()) == [sums]
+    start = LOST.format(sums, "")
+    assert [message.startswith(start) for message in caplog.messages] == [True, True]
+
+
+def test_a_disk_that_is_full_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Room is made before anything is written: a page without it would kill the process."""
+
+    def full(_file: int, _start: int, _size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with MetricsServer("127.0.0.1:0", folder=tmp_path) as server:
+        for pid in (1, 2):
+            values_file(tmp_path / f"counter_{pid}.db", calls=pid)
+        server.process_ended(1)
+        with monkeypatch.context() as patch:
+            patch.setattr("dynserve.observe.metrics_server._allocate", full)
+            server.process_ended(2)
+        assert shown(server.address) == {"calls": 3.0}
+        server.process_ended(2)
+        assert shown(server.address) == {"calls": 3.0}
+    assert [one.name for one in tmp_path.iterdir()] == ["counter_0.db"]
+    path = tmp_path / "counter_2.db"
+    assert caplog.messages == [f"{path} stays as it is: [Errno 28] No space left on device"]
+
+
+def test_room_is_made_for_all_that_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much as both files have, and the file does not grow each time."""
+    asked: list[int] = []
+    server = MetricsServer("127.0.0.1:0", folder=tmp_path)
+    allocate = metrics_server._allocate
+
+    def note(file: int, start: int, size: int) -> None:
+        asked.append(size)
+        allocate(file, start, size)
+
+    monkeypatch.setattr("dynserve.observe.metrics_server._allocate", note)
+    label = "x" * 1000
+    for pid in range(1, 5):
+        values = {f"{label}{'same' if pid > 2 else pid}{one}": 1.0 for one in range(50)}
+        values_file(tmp_path / f"counter_{pid}.db", **values)
+        server.process_ended(pid)
+    (left,) = tmp_path.iterdir()
+    one = 50 * 2072  # bytes of what one process counted
+    sizes = [2 * one, 3 * one, 4 * one]
+    assert [round(size / one) for size in asked] == [2, 3, 4]
+    assert (left.stat().st_size, len(asked)) == (asked[-1], len(sizes))
 
 
 def test_one_process_has_nothing_to_forget() -> None:

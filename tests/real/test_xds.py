@@ -98,16 +98,11 @@ ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 SERVER = """
 import sys
-import grpc
 from dynserve import App
-from dynserve.engine.queue import core
-from grpc._cython import cygrpc
 
-core.make_server = lambda options, compression: cygrpc.Server(tuple(options), True)
 app = App('syntax = "proto3"; package a; message M {} service S { rpc Do(M) returns (M); }')
 app.add(lambda request: request, "a.S/Do")
-credentials = grpc.xds_server_credentials(grpc.insecure_server_credentials())
-app.run(sys.argv[1], credentials=credentials, engine="queue")
+app.run(sys.argv[1], xds=True, engine="queue")
 """
 
 

@@ -38,8 +38,9 @@ def test_what_is_sent_is_received(ends: tuple[Channel, socket.socket]) -> None:
     assert channel.receive() == Received([], True)
     assert [peer.send(*message) for message in MESSAGES] == [True] * 4
     assert channel.receive() == Received(MESSAGES, True)
-    channel.send("stop", "stopping")
-    assert peer.receive() == Received([Message("stop", "stopping")], True)
+    for why in ("stopping", "interrupted"):
+        channel.send("stop", why)
+        assert peer.receive() == Received([Message("stop", why)], True)
 
 
 def test_the_end_is_told_with_what_came_before_it(ends: tuple[Channel, socket.socket]) -> None:
@@ -59,13 +60,14 @@ def test_the_end_is_told_with_what_came_before_it(ends: tuple[Channel, socket.so
         b"\xff",
         b"[]",
         b"{}",
-        b'{"stop": "a", "cancel": true}',
+        b'{"stop": "replaced", "cancel": true}',
         b'{"unknown": 1}',
         b'{"ready": "127.0.0.1:1"}',
         b'{"ready": [1]}',
         b'{"health": ["a"]}',
         b'{"health": {"a": 1}}',
         b'{"stop": null}',
+        b'{"stop": "why not"}',
         b'{"cancel": false}',
         b"x" * 100,
     ],
@@ -73,9 +75,9 @@ def test_the_end_is_told_with_what_came_before_it(ends: tuple[Channel, socket.so
 def test_what_is_no_message_ends_it(line: bytes, ends: tuple[Channel, socket.socket]) -> None:
     """What came before it counts; the problem has the beginning of the line."""
     channel, other = ends
-    other.sendall(b'{"stop": "a"}\n' + line + b'\n{"cancel": true}\n')
+    other.sendall(b'{"stop": "replaced"}\n' + line + b'\n{"cancel": true}\n')
     problem = f"no message: {line[:80]!r}"
-    assert channel.receive() == Received([Message("stop", "a")], False, problem)
+    assert channel.receive() == Received([Message("stop", "replaced")], False, problem)
 
 
 def test_a_line_that_does_not_end_is_no_message(ends: tuple[Channel, socket.socket]) -> None:

@@ -43,7 +43,7 @@ class Heard:
         """Open the link, to be called by it."""
         await link.open(
             heed=lambda statuses: self("heed", statuses),
-            stop=lambda replaced: self("stop", replaced),
+            stop=lambda why: self("stop", why),
             cancel=lambda: self("cancel"),
         )
 
@@ -77,15 +77,21 @@ def test_a_process_that_no_supervisor_started_has_no_link(monkeypatch: pytest.Mo
 
 
 def test_a_worker_knows_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once: what it starts itself is no worker, nor has it its channel."""
+    """Once: what it starts itself is no worker, nor has it its channel; and it is watched."""
+    watched: list[tuple[int, float]] = []
+    monkeypatch.setattr("dynserve.workers.link.end_without", lambda *told: watched.append(told))
     ours, its = socket.socketpair()
-    file = its.detach()
-    os.set_inheritable(file, True)
-    monkeypatch.setenv(VARIABLE, json.dumps({**TOLD, "file": file, "first": True}))
+    file, broken = its.detach(), os.dup(ours.fileno())
+    told = {**TOLD, "file": file, "first": True, "lifeline": broken, "stop_seconds": 2.5}
+    for one in (file, broken):
+        os.set_inheritable(one, True)
+    monkeypatch.setenv(VARIABLE, json.dumps(told))
     link = Link.of_environment()
     assert link is not None
     assert (link.number, link.workers, link.listen) == (2, 4, ("127.0.0.1:50051",))
-    assert (link.is_first, os.get_inheritable(file)) == (True, False)
+    assert (link.is_first, watched) == (True, [(broken, 2.5)])
+    assert (os.get_inheritable(file), os.get_inheritable(broken)) == (False, False)
+    os.close(broken)
     assert Link.of_environment() is None
     link.ready(["127.0.0.1:50051"])
     link.close()
@@ -110,17 +116,18 @@ def test_the_health_of_the_others_is_known_when_it_is_open() -> None:
 
 
 def test_it_is_told_to_stop_and_to_cancel() -> None:
-    """It need not tell load balancers where a successor serves."""
+    """And why: load balancers need not be told where a successor serves, nor at Ctrl-C."""
 
     async def test(link: Link, supervisor: Channel, heard: Heard) -> None:
         supervisor.send("health", {})
         await heard.open(link)
-        supervisor.send("stop", "stopping")
-        await heard.wait_for(("heed", {}), ("stop", False))
-        supervisor.send("stop", "replaced")
-        await heard.wait_for(("heed", {}), ("stop", False), ("stop", True))
+        calls: list[Any] = [("heed", {})]
+        for why in ("stopping", "replaced", "interrupted"):
+            supervisor.send("stop", why)
+            calls.append(("stop", why))
+            await heard.wait_for(*calls)
         supervisor.send("cancel", True)
-        await heard.wait_for(("heed", {}), ("stop", False), ("stop", True), ("cancel",))
+        await heard.wait_for(*calls, ("cancel",))
 
     run(test)
 
@@ -138,7 +145,7 @@ def test_without_its_supervisor_it_stops(is_open: bool, caplog: pytest.LogCaptur
         else:
             supervisor.close()
             await asyncio.wait_for(heard.open(link), SECONDS)
-        await heard.wait_for(*before, ("stop", False))
+        await heard.wait_for(*before, ("stop", "stopping"))
         link.report("pkg.Shop", False)  # to nobody, which is no error
 
     run(test)
@@ -153,7 +160,7 @@ def test_what_is_no_message_is_the_end_too(caplog: pytest.LogCaptureFixture) -> 
         supervisor.send("health", {})
         await heard.open(link)
         supervisor.send("nonsense", 1)
-        await heard.wait_for(("heed", {}), ("stop", False))
+        await heard.wait_for(("heed", {}), ("stop", "stopping"))
 
     run(test)
     warning = "the supervisor is gone, this worker stops: no message: b'{\"nonsense\": 1}'"

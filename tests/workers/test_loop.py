@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,26 @@ def test_files_are_watched_until_they_are_forgotten(loop: Loop) -> None:
     assert called in (["one", "end"], ["the other", "end"])
     for file in (reader, writer, other, other_writer):
         os.close(file)
+
+
+def test_a_signal_that_comes_while_handlers_are_set_counts(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first moment at which it does not do what it did before."""
+    install, called = signal.signal, list[int]()
+
+    def install_and_come(number: int, handler: Any) -> Any:
+        before = install(number, handler)
+        signal.raise_signal(number)
+        return before
+
+    numbers = [signal.SIGUSR1, signal.SIGUSR2]
+    monkeypatch.setattr("dynserve.workers.loop.signal.signal", install_and_come)
+    with loop.signals(numbers, called.append):
+        monkeypatch.undo()
+        loop.after(5.0, lambda: called.append(-1))
+        loop.run(lambda: len(called) >= len(numbers))
+    assert called == numbers
 
 
 def test_a_signal_wakes_the_loop_and_all_is_as_before_after_it(loop: Loop) -> None:

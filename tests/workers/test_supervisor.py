@@ -175,20 +175,22 @@ while True:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_cancels_and_the_third_kills(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "why"), [(signal.SIGTERM, "stopping"), (signal.SIGINT, "interrupted")]
+)
+def test_the_second_signal_cancels_and_the_third_kills(number: signal.Signals, why: str) -> None:
     """What the workers are told: to stop, to cancel; then they are killed. 128 + N, as shells."""
     with Crew(STUBBORN, workers=1) as crew:
         crew.ready(1)
         crew.signal(number)
-        crew.expect("fake 1 does not stop: stopping")
+        crew.expect(f"fake 1 does not stop: {why}")
         crew.signal(number)
         crew.expect('fake 1 hears {"cancel": true}')
         crew.signal(number)
         assert crew.code() == 128 + number
         assert crew.told()[2:] == [
             f"{INFO}{number.name}: the workers stop",
-            "fake 1 does not stop: stopping",
+            f"fake 1 does not stop: {why}",
             f"{INFO}{number.name} again: the workers cancel their calls",
             'fake 1 hears {"cancel": true}',
             f"{WARNING}{number.name} once more: the workers are killed",
@@ -206,7 +208,7 @@ def test_a_signal_to_the_whole_group_counts_once() -> None:
         assert crew.code() == 0
         assert crew.told(without=HEARD)[2:] == [
             f"{INFO}SIGINT: the workers stop",
-            "fake 1 stops: stopping",
+            "fake 1 stops: interrupted",
             f"{INFO}worker 1 (pid) ended with exit code 0",
             "(end)",
         ]

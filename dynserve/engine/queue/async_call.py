@@ -21,6 +21,7 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
 
     _task: asyncio.Task[None] | None = None
     _is_running = False  # never reset
+    _is_told = False  # that the call is over, by an exception where it sent or received
     _arrival: asyncio.Event | None = None
     _room: asyncio.Event | None = None
     _waiting = 0  # writers, for room
@@ -45,6 +46,11 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
         run = self._poller.context.copy().run
         self._poller.jobs.append(functools.partial(run, run_all, callbacks))
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What runs the handler."""
+        return self._task
+
     def _coroutine(self) -> object:  # any thread
         return None if self._task is None else self._task.get_coro()
 
@@ -64,7 +70,8 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
 
     def _cancel_task(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            if not self._is_told:  # else it unwinds already, and may do so in peace
+                self._task.cancel()
             if not self._is_running:  # and never will
                 self._poller.left(self)
 
@@ -94,6 +101,11 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
         while (message := await self.read()) is not grpc.aio.EOF:
             yield message
 
+    def _over(self) -> asyncio.CancelledError:
+        """The task learns that the call is over before it is cancelled: once is enough."""
+        self._is_told = self._task is asyncio.current_task()
+        return asyncio.CancelledError()
+
     async def _wait_for_room(self) -> None:
         room = self._room = self._room or asyncio.Event()
         self._waiting += 1
@@ -118,20 +130,20 @@ class AsyncCall(Call, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]
             else:
                 if message is not END:
                     return self._decoded(message)
-                if self._is_cancelled:  # the task is told too, but maybe later
-                    raise asyncio.CancelledError
+                if self._is_cancelled:
+                    raise self._over()
                 return grpc.aio.EOF
 
     async def write(self, message: Any) -> None:
-        if self._is_cancelled or self._is_finished:  # the task is told too, but maybe later
-            raise asyncio.CancelledError
+        if self._is_cancelled or self._is_finished:
+            raise self._over()
         self._respond(message)
         if self._is_full():
             await self._wait_for_room()
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         if self._is_cancelled:
-            raise asyncio.CancelledError
+            raise self._over()
         self._send_headers(initial_metadata)
 
     async def abort(

@@ -70,6 +70,7 @@ class Call(Context):
 
     _sent_headers = False  # by who has the right to send
     _is_ending = False  # the leader's: the end of requests was told once
+    is_timed = False  # the clock's, who never resets it
 
     def __init__(self, poller: Poller, plan: Plan, event: Any) -> None:
         super().__init__(event)
@@ -131,13 +132,18 @@ class Call(Context):
     def grant(self, seconds: float | None) -> None:
         """Have the call end with DEADLINE_EXCEEDED after so long; by the leader, before it runs."""
         if seconds is not None:
-            self._granted = time.time() + seconds
+            self._granted = time.monotonic() + seconds
             self._poller.clock.set(self, seconds, Call._expire)
 
-    def _expire(self) -> None:  # loop
+    def _expire(self) -> None:  # any thread
         code, text = EXPIRED
         self._call.cancel(code.value[0], text)
         self.watch()
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What runs the handler on the loop, None where a thread does."""
+        return None
 
     def wait_no_longer(self) -> None:
         """It has waited for a thread for so long, and is refused unless it has one; on the loop."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock"]
 
+_NEVER = float("inf")
 _Queue = dict["Call", float]  # call → when, by time.monotonic(); in that order
 
 
@@ -30,12 +31,11 @@ class Clock:
         self._queues: dict[tuple[Callable[[Call], object], float], _Queue] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_armed = False
-        self.is_used = False  # never reset
 
     def set(self, call: Call, seconds: float, then: Callable[[Call], object]) -> None:
         """Call ``then`` on the loop when so many seconds are over; any thread."""
         with self._lock:
-            self.is_used = True
+            call.is_timed = True
             self._queues.setdefault((then, seconds), {})[call] = time.monotonic() + seconds
             if self._is_armed:
                 return
@@ -52,28 +52,26 @@ class Clock:
                 queue.pop(call, None)
 
     def stop(self) -> None:
-        """Nothing is due any more. On the loop, or when that is closed."""
+        """Nothing is due any more; any thread."""
         with self._lock:
-            self._queues.clear()
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+            self._queues.clear()  # a timer that is left finds nothing
 
     def _arm(self) -> None:  # loop
         due: list[tuple[Callable[[Call], object], Call]] = []
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             now = time.monotonic()
-            earliest: float | None = None
+            self._armed_for = _NEVER
             for (then, _), queue in self._queues.items():
                 while queue:
                     call, when = next(iter(queue.items()))
                     if when > now:
-                        earliest = when if earliest is None else min(earliest, when)
+                        self._armed_for = min(self._armed_for, when)
                         break
                     del queue[call]
                     due.append((then, call))
-            self._is_armed = earliest is not None
-            if earliest is not None:
-                self._timer = self._loop.call_later(max(0.0, earliest - now), self._arm)
+            wait = self._armed_for - now
+        self._timer = None if wait == _NEVER else self._loop.call_later(wait, self._arm)
         for then, call in due:
             then(call)

@@ -20,7 +20,6 @@ __all__ = ["Aborted", "Context", "Metadata"]
 
 Metadata = tuple[tuple[str, "str | bytes"], ...]
 
-_NEVER = float("inf")
 _FOREVER = 1e9  # seconds; a deadline further away than this is none
 _ENCODINGS = {
     grpc.Compression.NoCompression: "identity",
@@ -50,7 +49,7 @@ class Context(abc.ABC):
     _encoding: str | None = None
     _is_aborted = False
     _is_finished = False  # its status went to the core
-    _granted = _NEVER  # by time.time(): when the server ends it
+    _granted: float | None = None  # by time.monotonic(): when the server ends it
     # ---- the leader's
     _is_cancelled = False  # never reset
     _is_closed = False  # the core has told its end
@@ -101,7 +100,9 @@ class Context(abc.ABC):
         """Seconds until the deadline; None without one, 0.0 once the call is over."""
         if self._is_closed:
             return 0.0
-        left: float = min(self._asked.call_details.deadline, self._granted) - time.time()
+        left: float = self._asked.call_details.deadline - time.time()
+        if self._granted is not None:
+            left = min(left, self._granted - time.monotonic())
         return None if left > _FOREVER else max(left, 0.0)
 
     def invocation_metadata(self) -> Metadata:

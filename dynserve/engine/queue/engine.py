@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from dynserve.engine.limits import NO_LIMITS, TOO_MANY, CallLimits
-from dynserve.engine.running import RunningCall
+from dynserve.engine.running import RunningCall, unwound
 from dynserve.engine.threads import Pools
 
 from . import core
@@ -122,6 +122,7 @@ class QueueEngine:
         if not self._ended.is_set():
             self._cancel()
             await self._ended.wait()
+        await unwound(call.task for call in self._poller.serving.copy())
 
     async def wait_for_termination(self) -> None:
         """Return when the server has stopped."""

@@ -124,7 +124,7 @@ class Poller:
         self.serving.discard(call)
         if self.exempt:
             self.exempt.discard(call)
-        if self.clock.is_used:
+        if call.is_timed:
             self.clock.forget(call)
 
     def closed_one(self) -> None:

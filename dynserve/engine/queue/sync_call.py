@@ -53,6 +53,10 @@ class Gate:
             self._lock.release()
 
 
+def _wait_no_longer(call: Call) -> None:
+    call.wait_no_longer()
+
+
 # The stubs of grpcio are stricter than its own contexts: None for no deadline, lists of identities.
 class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
     """A call whose handler is a function or a generator."""
@@ -86,9 +90,9 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
             is_busy = pool.is_busy()
             if is_busy:  # it may wait long, and should not run if it ends before
                 self.watch()
+                if self._poller.queue_wait is not None:
+                    self._poller.clock.set(self, self._poller.queue_wait, _wait_no_longer)
             self._take_back = pool.submit(self._task(request), wait=True)
-            if is_busy and self._poller.queue_wait is not None:
-                self._poller.clock.set(self, self._poller.queue_wait, Call.wait_no_longer)
         except NoThreadError:
             told = (
                 "too many calls wait for a thread on this server"
@@ -131,6 +135,7 @@ class SyncCall(Call, grpc.ServicerContext):  # type: ignore[misc]
         begun = None
         try:
             if self._is_cancelled or self.time_remaining() == 0.0:
+                self._expire()  # of no effect where the core has ended it
                 return
             begun = time.perf_counter()
             argument = self._requests() if plan.streams_in else self._decoded(request)  # type: ignore[arg-type]
