@@ -144,7 +144,7 @@ def test_a_variable_that_is_none_opens_no_server() -> None:
         Settings({}, None, {"DYNSERVE_AUTH_TOKEN": "s3cret", "DYNSERVE_CACHE_DIR": "x"})
     assert str(caught.value) == (
         "got DYNSERVE_AUTH_TOKEN='…', expected no variable of that name; did you mean"
-        " 'DYNSERVE_AUTH_TOKENS'?"
+        " 'DYNSERVE_AUTH_TOKENS' or 'DYNSERVE_AUTH_JWKS' or 'DYNSERVE_AUTH_API_KEYS'?"
     )
 
 
