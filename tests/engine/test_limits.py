@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -63,8 +63,8 @@ class Handlers:
             self.ended.set()
         return b"late"
 
-    async def _async_stream(self, request: Any, context: Any) -> AsyncIterator[bytes]:
-        yield await self._async(request, context)
+    async def _async_stream(self, request: Any, context: Any) -> None:
+        await context.write(await self._async(request, context))
 
 
 KINDS = [(False, False), (False, True), (True, False), (True, True)]

@@ -30,16 +30,17 @@ class Clock:
         self._lock = threading.Lock()  # for all that follows; held for a few instructions
         self._queues: dict[tuple[Callable[[Call], object], float], _Queue] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._is_armed = False
+        self._armed_for = _NEVER  # when the timer, or the loop that is asked for one, looks next
 
     def set(self, call: Call, seconds: float, then: Callable[[Call], object]) -> None:
         """Call ``then`` on the loop when so many seconds are over; any thread."""
+        when = time.monotonic() + seconds
         with self._lock:
             call.is_timed = True
-            self._queues.setdefault((then, seconds), {})[call] = time.monotonic() + seconds
-            if self._is_armed:
+            self._queues.setdefault((then, seconds), {})[call] = when
+            if self._armed_for <= when:
                 return
-            self._is_armed = True
+            self._armed_for = when
         try:
             self._loop.call_soon_threadsafe(self._arm)
         except RuntimeError:  # it was closed, and the server goes with it
