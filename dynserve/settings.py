@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynserve.errors import SettingError, did_you_mean
@@ -338,8 +338,8 @@ class Settings:
         defaults: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        values = checked_settings(defaults or {}) | _of_environment(environ)
-        values |= checked_settings(given)
+        said = checked_settings(given)
+        values = checked_settings(defaults or {}) | _of_environment(environ, said) | said
         for setting in SETTINGS.values():
             setattr(self, setting.name, values.get(setting.name, setting.default))
 
@@ -357,8 +357,8 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: SETTINGS[name].checked(value, name) for name, value in given.items()}
 
 
-def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What environment variables say.
+def _of_environment(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:
+    """What environment variables say of what is not given otherwise.
 
     An empty one says nothing. But one for security is an error: a secret that was not filled in
     must not open the server.
@@ -371,7 +371,7 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for group, settings in GROUPS.items():
         for setting in settings:
             text = environ.get(setting.variable)
-            if text is None or (not text and group not in _SECURITY):
+            if text is None or setting.name in given or (not text and group not in _SECURITY):
                 continue
             if not text:
                 raise SettingError(setting.variable, text, setting.type.expected)

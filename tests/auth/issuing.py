@@ -94,7 +94,7 @@ def token(
 ) -> str:
     """A token that is valid; a claim or a part of the header that is None is left out."""
     now = int(time.time())
-    every = {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 600, **claims}
+    every = {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "exp": now + 7200, **claims}
     parts = {"kid": name, **(header or {})}
     made: str = jwt.encode(
         {name: value for name, value in every.items() if value is not None},

@@ -130,6 +130,7 @@ def test_verbs_and_what_they_do(
         "check": "Compile sources and report every error.",
         "completion": "Print a script for completion in a shell.",
         "describe": "Show symbols as .proto text.",
+        "envoy": "Write a configuration with which Envoy...",
         "export": "Write what a server reflects to files.",
         "list": "List services, or the methods of one.",
         "run": "Serve plugins until Ctrl-C or SIGTERM.",

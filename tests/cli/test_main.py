@@ -34,6 +34,7 @@ Commands:
   check       Compile sources and report every error.
   completion  Print a script for completion in a shell.
   describe    Show symbols as .proto text.
+  envoy       Write a configuration with which Envoy balances calls over...
   export      Write what a server reflects to files.
   list        List services, or the methods of one.
   run         Serve plugins until Ctrl-C or SIGTERM.
@@ -68,6 +69,9 @@ Usage: dynserve run [OPTIONS] [TARGET]...
     dynserve run plugin.py mypackage.service:app --listen 0.0.0.0:8080
     dynserve run --proto third_party/ -I third_party
 
+  What is not among the first options may also be said by a variable of the
+  environment, DYNSERVE_GRACE for --grace; a flag goes before it.
+
 Options:
   -p, --proto SOURCE              A schema source for plugins that name none:
                                   a .proto file, a folder, a descriptor set,
@@ -80,20 +84,118 @@ Options:
                                   [IPV6]:PORT, unix:PATH; port 0 lets the
                                   system choose. Repeatable.  [default:
                                   127.0.0.1:50051]
-  --strict                        Refuse to start while a method has no
-                                  handler.
-  --no-reflection                 Do not let clients discover the services.
-  --engine [auto|queue|aio]       What carries the calls: queue is several
-                                  times faster, aio uses public parts of
-                                  grpcio only; auto takes the first where it
-                                  works.  [env var: DYNSERVE_ENGINE; default:
-                                  auto]
-  --grace SECONDS                 How long calls under way may go on when the
-                                  server stops.  [default: 10.0; x>=0]
   --log-level [debug|info|warning|error|critical]
                                   What is logged to standard error.  [default:
                                   info]
   -h, --help                      Show this message and exit.
+
+Serving:
+  --strict                   Refuse to start while a method has no handler.
+  --no-reflection            Do not let clients discover the services.
+  --no-health                Do not serve grpc.health.v1.Health.
+  --validate                 Check requests by the protovalidate rules of
+                             their .proto; needs dynserve[validate].
+  --engine [auto|queue|aio]  What carries the calls: queue is several times
+                             faster, aio uses public parts of grpcio only;
+                             auto takes the first where it works.  [default:
+                             auto]
+  --workers N                How many processes serve, on the same ports; a
+                             supervisor restarts those that die, and replaces
+                             them on SIGHUP.
+  --threads N                How many unary sync handlers run at the same
+                             time; by default four times the cores and eight,
+                             at most 64.
+  --stream-threads N         How many streaming sync handlers run at the same
+                             time.  [default: 1000]
+
+TLS and sockets:
+  --tls-cert FILE                 The server's certificate chain, PEM. It is
+                                  read again when it changes.
+  --tls-key FILE                  Its private key, PEM.
+  --tls-client-ca FILE            Ask clients for a certificate that one of
+                                  these signed, PEM.
+  --tls-require-client-cert / --no-tls-require-client-cert
+                                  Whether a client without a certificate is
+                                  refused. It is where tls_client_ca is given:
+                                  gRPC for Python cannot only ask.
+  --unix-mode MODE                The permissions of unix sockets, such as
+                                  660; by default what the umask gives.
+  --xds                           Take the configuration from an xDS control
+                                  plane, by GRPC_XDS_BOOTSTRAP.
+
+Authentication:
+  --auth-tokens FILE              Bearer tokens that may call, one a line:
+                                  NAME:TOKEN.
+  --auth-jwks [URL|FILE]          The keys of JSON web tokens that may call: a
+                                  URL or a file; needs dynserve[auth].
+  --auth-issuer TEXT              The issuer that such tokens must have.
+  --auth-audience TEXT            The audience that such tokens must have.
+  --auth-api-keys FILE            API keys that may call, one a line:
+                                  NAME:KEY.
+  --auth-client-cert WORDS        Names of client certificates that may call,
+                                  with * for any part that has no slash; '*'
+                                  alone is any certificate of the CA.
+  --auth-public WORDS             Methods that anybody may call:
+                                  pkg.Service/Method or pkg.Service/*.
+  --auth-health [open|required]   Whether health checks have to be
+                                  authenticated, where calls do.  [default:
+                                  open]
+  --auth-reflection [open|required]
+                                  The same for reflection.  [default:
+                                  required]
+
+Limits:
+  --max-receive-size SIZE         The largest request message.  [default:
+                                  4MiB]
+  --max-send-size SIZE            The largest response message; no limit by
+                                  default.
+  --max-metadata-size SIZE        The largest metadata of a request, as HTTP/2
+                                  counts it: names, values and 32 bytes for
+                                  each.  [default: 16KiB]
+  --maximum-concurrent-rpcs N     Calls past it are refused with
+                                  RESOURCE_EXHAUSTED; health and reflection do
+                                  not count.
+  --max-concurrent-streams N      Calls that one connection may have open; off
+                                  for no limit.  [default: 1000]
+  --max-connection-age SECONDS    After it a connection is told to go, so that
+                                  load balancing sees new servers; no limit by
+                                  default.
+  --max-connection-age-grace SECONDS
+                                  How long its calls may then go on; no limit
+                                  by default.
+  --max-connection-idle SECONDS   A connection without calls is told to go
+                                  after it; no limit by default.
+  --keepalive-time SECONDS        After such a silence the peer is asked
+                                  whether it is there; by default two hours,
+                                  as gRPC has it.
+  --keepalive-timeout SECONDS     How long it has to answer; by default 20 s.
+  --min-ping-interval SECONDS     A client that pings more often while nothing
+                                  is sent to it is cut off; by default 300 s,
+                                  as gRPC has it.
+  --default-timeout SECONDS       The deadline of calls that have none.
+  --max-timeout SECONDS           The longest deadline; a later one is
+                                  shortened.
+  --max-queue-wait SECONDS        A unary call that has waited so long for a
+                                  thread is refused with RESOURCE_EXHAUSTED;
+                                  off for no limit.  [default: 30]
+
+Stopping:
+  --grace SECONDS       How long calls under way may go on when the server
+                        stops.  [default: 10]
+  --drain-wait SECONDS  How long to serve on after SIGTERM, while health says
+                        NOT_SERVING, for load balancers to notice.  [default:
+                        0]
+
+Seeing:
+  --access-log [off|text|json]  Log each call.  [default: off]
+  --access-log-sample SHARE     The share of calls that are logged; those that
+                                the server failed always are.  [default: 1]
+  --traces                      OpenTelemetry traces and metrics; needs
+                                dynserve[otel].
+  --metrics TEXT                HOST:PORT where Prometheus may scrape metrics;
+                                needs dynserve[prometheus].
+  --admin                       Serve channelz and what runs right now; needs
+                                dynserve[admin].
 """
 
 CONNECTION = """\
@@ -311,12 +413,12 @@ def test_examples_of_the_help_texts(
 
 def test_all_examples_are_found() -> None:
     """As many as the texts have."""
-    assert len(EXAMPLES) == 13
+    assert len(EXAMPLES) == 15
 
 
 def test_every_verb_is_known_here() -> None:
     """The texts above are of all verbs that there are."""
-    verbs = ["call", "check", "completion", "describe", "export", "list", "run"]
+    verbs = ["call", "check", "completion", "describe", "envoy", "export", "list", "run"]
     assert sorted(VERBS) == verbs
 
 

@@ -449,8 +449,8 @@ service S { rpc Get(M) returns (M); }
 @app.rpc("s.S/Get")
 async def get(m):
     return m
-server = app.server("127.0.0.1:0", engine="queue")
-server.run_forever(5, lambda: print(server.addresses[0], flush=True))
+server = app.server("127.0.0.1:0", engine="queue", grace=5)
+server.run_forever(lambda: print(server.addresses[0], flush=True))
 """
 
 

@@ -77,6 +77,8 @@ def every_call(test: Any) -> Any:
 class Kept:
     """An observer that keeps records; given first it is told last of the end of a call."""
 
+    error: BaseException | None = None  # of the last call that has ended
+
     def __init__(self) -> None:
         self._ended: queue.Queue[CallRecord] = queue.Queue()
 
@@ -85,6 +87,7 @@ class Kept:
 
     def end(self, record: CallRecord, token: None, /) -> None:
         """Keep it."""
+        self.error = record.error  # the record itself drops it
         self._ended.put(record)
 
     def next(self) -> CallRecord:

@@ -46,7 +46,7 @@ def test_line_of_a_call(serve: Serve, kind: Kind, is_async: bool, end: End) -> N
     assert (line.levelno == logging.WARNING) == (record.code in FAULTS)
     if end.error is ValueError:
         assert details == f"internal error (error id {error_id})"
-        assert repr(record.error) == "ValueError('secret')"
+        assert repr(kept.error) == "ValueError('secret')"
     else:
         assert error_id == ""
     assert "secret" not in lines.lines[0]
