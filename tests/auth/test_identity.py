@@ -28,14 +28,10 @@ def test_text_shows_no_claims() -> None:
 def test_it_does_not_change() -> None:
     """It is frozen, has no room for more, and can be copied and pickled."""
     ada = Identity("ada", "jwt")
-    with pytest.raises(
-        AttributeError, match="^an Identity cannot be changed: 'name' cannot be set$"
-    ):
+    with pytest.raises(AttributeError, match="changed: 'name' cannot be set"):
         ada.name = "eve"
-    with pytest.raises(
-        AttributeError, match="^an Identity cannot be changed: 'more' cannot be set$"
-    ):
+    with pytest.raises(AttributeError, match="changed: 'more' cannot be set"):
         ada.more = 1
-    with pytest.raises(AttributeError, match="^an Identity .*: 'name' cannot be deleted$"):
+    with pytest.raises(AttributeError, match="changed: 'name' cannot be deleted"):
         del ada.name
     assert (copy.deepcopy(ada), pickle.loads(pickle.dumps(ada))) == (ada, ada)
