@@ -552,9 +552,13 @@ def _serving_tls(folder: Path) -> Iterator[str]:
     ) as server:
         try:
             assert server.stderr
-            line = server.stderr.readline()
-            assert line.startswith("Listening on "), line + server.stderr.read()
-            yield line.split()[-1]
+            said = ""  # by gRPC's core, maybe: one of the two addresses of localhost was taken
+            for line in server.stderr:
+                said += line
+                if line.startswith("Listening on "):
+                    break
+            assert "\nListening on " in f"\n{said}", said
+            yield said.split()[-1]
         finally:
             server.terminate()
             assert server.wait(30) == 0
