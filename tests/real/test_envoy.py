@@ -818,7 +818,8 @@ def test_the_longest_deadline(
             ended = pool.submit(list, call)
             error = ended.exception(SECONDS / 2)
     assert isinstance(error, StatusError)
-    assert error.code() is grpc.StatusCode.INTERNAL  # Envoy can only reset what has begun
+    # Envoy can only reset what has begun; on a busy machine it has not.
+    assert error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 # ---- the rest
